@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+GO      ?= go
+VERSION ?= v0.1.0
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+TOOL     = $(GO) tool -modfile=tools/go.mod
+FUZZTIME ?= 20s
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fuzz bench build clean
+
+help: ## show these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install what the demo and the tests need (Debian packages, OpenBao, Keylime)
+	@test/setup/setup.sh
+
+build: ## build omen-agent and openbao-plugin-auth-tpm into bin/
+	@$(BUILD) -o bin/ ./cmd/...
+
+demo: setup build ## play the whole story with real parts (root, under two minutes)
+	@$(BUILD) -o bin/ ./test/demo ./test/standin
+	@bin/demo
+
+test: setup build ## run every test, race detector on (root, under ten minutes)
+	@$(BUILD) -o bin/ ./test/demo ./test/standin
+	@test/run.sh
+
+lint: ## judge the code: gofmt, golangci-lint, shellcheck, govulncheck
+	@test/lint.sh
+
+fuzz: ## fuzz every parser the network reaches, FUZZTIME each (20s)
+	@test/fuzz.sh $(FUZZTIME)
+
+bench: setup build ## measure, and write bench/RESULTS.md and bench/results.json
+	@cd bench && $(GO) run .
+
+clean: ## remove bin/ and the caches of this checkout
+	@rm -rf bin .cache

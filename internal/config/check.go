@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"funlab.casa/omen/attest"
+)
+
+// fault is one thing that is not right, before its line is known.
+type fault struct {
+	at   place
+	err  error
+	hint string
+}
+
+func wrong(table string, index int, key, hint, format string, args ...any) *fault {
+	return &fault{place{table, index, key}, fmt.Errorf(format, args...), hint}
+}
+
+// check gives the first fault, or nil.
+func (c *Config) check() *fault {
+	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkPKI(), c.checkCertificates()} {
+		if f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkOpenBao() *fault {
+	o := c.OpenBao
+	if len(o.Addresses) == 0 {
+		return wrong("openbao", 0, "addresses", `for example addresses = ["https://spire.funlab.casa:8200"]`, "no address of OpenBao")
+	}
+	for _, a := range o.Addresses {
+		if _, err := attest.Audience(a, o.Namespace, o.AuthPath); err != nil {
+			return wrong("openbao", 0, "addresses", "an address is https://host:port and auth_path is auth/<mount>", "%q: %w", a, err)
+		}
+	}
+	if o.Role == "" {
+		return wrong("openbao", 0, "role", "name the role of the auth method that this host may use", "no role")
+	}
+	return fileThere("openbao", 0, "ca_file", o.CAFile, "the CA that OpenBao's own certificate comes from, as PEM; there is no option to skip verification")
+}
+
+var eks = []string{"auto", "rsa2048", "p256", "p384"}
+
+func (c *Config) checkTPM() *fault {
+	t := c.TPM
+	if !slices.Contains(eks, t.EK) {
+		return wrong("tpm", 0, "ek", "one of "+strings.Join(eks, ", "), "ek = %q", t.EK)
+	}
+	if !strings.HasPrefix(t.Device, "unix:/") && !strings.HasPrefix(t.Device, "tcp:") && !filepath.IsAbs(t.Device) {
+		return wrong("tpm", 0, "device", "/dev/tpmrm0, unix:PATH or tcp:HOST:PORT", "device = %q", t.Device)
+	}
+	const hint = "a file with the authorisation value, mode 0600"
+	if t.OwnerAuthFile != "" {
+		if f := fileThere("tpm", 0, "owner_auth_file", t.OwnerAuthFile, hint); f != nil {
+			return f
+		}
+	}
+	if t.EndorsementAuthFile != "" {
+		return fileThere("tpm", 0, "endorsement_auth_file", t.EndorsementAuthFile, hint)
+	}
+	return nil
+}
+
+func (c *Config) checkPKI() *fault {
+	if !mountPath.MatchString(c.PKI.Path) {
+		return wrong("pki", 0, "path", `the mount of the issuing CA, for example "pki_int"`, "path = %q", c.PKI.Path)
+	}
+	return fileThere("pki", 0, "anchor", c.PKI.Anchor, "the root that every chain must reach, as PEM")
+}
+
+func fileThere(table string, index int, key, path, hint string) *fault {
+	if !filepath.IsAbs(path) {
+		return wrong(table, index, key, hint, "%s is not an absolute path", key)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return wrong(table, index, key, hint, "%s: %w", key, err)
+	}
+	if !info.Mode().IsRegular() {
+		return wrong(table, index, key, hint, "%s: %s is not a file", key, path)
+	}
+	return nil
+}
+
+func (c *Config) checkCertificates() *fault {
+	if len(c.Certificates) == 0 {
+		return wrong("certificate", 0, "", "add a [[certificate]] table for each certificate this host keeps", "no certificate to keep")
+	}
+	if len(c.Certificates) > attest.MaxKeys {
+		return wrong("certificate", attest.MaxKeys, "", "one host keeps at most 16", "%d certificates", len(c.Certificates))
+	}
+	seen := map[string]bool{}
+	for i := range c.Certificates {
+		cert := &c.Certificates[i]
+		if seen[cert.Name] {
+			return wrong("certificate", i, "name", "give each certificate a name of its own", "name %q stands twice", cert.Name)
+		}
+		seen[cert.Name] = true
+		if f := cert.check(i); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+var (
+	certName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	mountPath = regexp.MustCompile(`^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$`)
+	pkiRole   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}$`)
+	version   = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	// A host name of RFC 1123 without wildcard: each label of letters, digits and
+	// inner hyphens. localhost is one.
+	hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+)
+
+func (c *Certificate) check(i int) *fault {
+	at := func(key, hint, format string, args ...any) *fault {
+		return wrong("certificate", i, key, hint, format, args...)
+	}
+	switch {
+	case !certName.MatchString(c.Name):
+		return at("name", "one label of lower-case letters, digits and hyphens; it names the files", "name = %q", c.Name)
+	case Profiles[c.Profile] == "":
+		return at("profile", "one of "+strings.Join(profileNames(), ", "), "profile = %q", c.Profile)
+	case c.TTL.Duration < 5*time.Minute || c.TTL.Duration > 90*24*time.Hour:
+		return at("ttl", "between 5m and 2160h; 24h is usual", "ttl = %s", c.TTL.Duration)
+	case !mountPath.MatchString(c.Path):
+		return at("path", `the mount of the issuing CA, for example "pki_int"`, "path = %q", c.Path)
+	case c.Role != "" && !pkiRole.MatchString(c.Role):
+		return at("role", "leave it out: <host>.<usage> is what OpenBao enforces", "role = %q", c.Role)
+	case c.AgentVersion != "" && !version.MatchString(c.AgentVersion):
+		return at("agent_version", `as in agent_version = "0.2.9"`, "agent_version = %q", c.AgentVersion)
+	}
+	if f := c.checkNames(at); f != nil {
+		return f
+	}
+	if f := c.checkKey(at); f != nil {
+		return f
+	}
+	if f := c.Service.check(i); f != nil {
+		return f
+	}
+	return fileThere("certificate", i, "anchor", c.Anchor, "the root that this certificate's chain must reach, as PEM")
+}
+
+type atFunc func(key, hint, format string, args ...any) *fault
+
+func (c *Certificate) checkNames(at atFunc) *fault {
+	if !isHostName(c.CommonName) || len(c.CommonName) > 64 {
+		return at("common_name", "a host name of at most 64 characters, without wildcard", "common_name = %q", c.CommonName)
+	}
+	for _, name := range c.DNS {
+		if !isHostName(name) {
+			return at("dns", "host names in lower case, without wildcard", "dns name %q", name)
+		}
+	}
+	for _, ip := range c.IP {
+		if ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+			return at("ip", "addresses of this host", "ip %s", ip)
+		}
+	}
+	if c.URI == "" {
+		return nil
+	}
+	if _, err := spiffeid.FromString(c.URI); err != nil {
+		return at("uri", "a SPIFFE ID, spiffe://trust-domain/path", "uri = %q: %w", c.URI, err)
+	}
+	return nil
+}
+
+func isHostName(s string) bool { return len(s) <= 253 && hostName.MatchString(s) }
+
+func (c *Certificate) checkKey(at atFunc) *fault {
+	switch c.Key {
+	case "", "file":
+		return nil
+	case "sealed", "tpm", "auto":
+		return at("key", `keys in or sealed to the TPM come with a later version; key = "file" (or no key line) works today`, "key = %q", c.Key)
+	default:
+		return at("key", `key = "file", or no key line`, "key = %q", c.Key)
+	}
+}
+
+func (s Service) check(i int) *fault {
+	at := func(key, hint, format string, args ...any) *fault {
+		return wrong("certificate.service", i, key, hint, format, args...)
+	}
+	switch {
+	case len(s.Start) > 0 && s.Unit != "":
+		return at("start", "a service has a unit or a start command, not both", "unit and start together")
+	case len(s.Start) > 0 && !filepath.IsAbs(s.Start[0]):
+		return at("start", "the program with its full path, then its arguments; no shell reads it", "start = %q", s.Start)
+	case len(s.Start) > 0 && !filepath.IsAbs(s.PIDFile):
+		return at("pid_file", "an absolute path below /run", "a start command without pid_file")
+	case s.Log != "" && !filepath.IsAbs(s.Log):
+		return at("log", "an absolute path", "log = %q", s.Log)
+	case s.Unit != "" && !strings.HasSuffix(s.Unit, ".service"):
+		return at("unit", "the full name, ending in .service", "unit = %q", s.Unit)
+	}
+	if s.Probe != "" {
+		if err := checkProbe(s.Probe); err != nil {
+			return at("probe", "host:port at which the service answers", "probe = %q: %w", s.Probe, err)
+		}
+	}
+	return nil
+}
+
+func checkProbe(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if host == "" || port == "" {
+		return errors.New("host or port is absent")
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// DefaultPath is where the agent looks for its configuration.
+const DefaultPath = "/etc/omen-agent/agent.toml"
+
+// Config is agent.toml, checked and with its defaults filled in.
+type Config struct {
+	OpenBao      OpenBao       `toml:"openbao"`
+	TPM          TPM           `toml:"tpm"`
+	PKI          PKI           `toml:"pki"`
+	Certificates []Certificate `toml:"certificate"`
+}
+
+// OpenBao says where the server is and as what to log in.
+type OpenBao struct {
+	Addresses     []string `toml:"addresses"` // https://host:port, tried in this order
+	CAFile        string   `toml:"ca_file"`   // PEM, the only trust for these addresses
+	AuthPath      string   `toml:"auth_path"` // "auth/tpm"
+	Role          string   `toml:"role"`
+	Namespace     string   `toml:"namespace"`
+	TLSServerName string   `toml:"tls_server_name"`
+}
+
+// TPM says which TPM and what of it to use.
+type TPM struct {
+	Device              string `toml:"device"` // a device node, unix:PATH or tcp:HOST:PORT
+	EK                  string `toml:"ek"`     // "auto", "rsa2048", "p256" or "p384"
+	EventLog            string `toml:"event_log"`
+	OwnerAuthFile       string `toml:"owner_auth_file"`
+	EndorsementAuthFile string `toml:"endorsement_auth_file"`
+}
+
+// PKI says who signs and which root every chain must reach.
+type PKI struct {
+	Path   string `toml:"path"`   // mount, "pki_int"
+	Anchor string `toml:"anchor"` // PEM file of the root
+}
+
+// Certificate is one certificate to keep.
+type Certificate struct {
+	Name         string       `toml:"name"`
+	Profile      string       `toml:"profile"`
+	CommonName   string       `toml:"common_name"`
+	DNS          []string     `toml:"dns"`
+	IP           []netip.Addr `toml:"ip"`
+	URI          string       `toml:"uri"` // a SPIFFE ID
+	Key          string       `toml:"key"` // "file", which is also what "" means
+	TTL          Duration     `toml:"ttl"`
+	Path         string       `toml:"path"`   // instead of pki.path
+	Role         string       `toml:"role"`   // instead of <host>.<usage>
+	Anchor       string       `toml:"anchor"` // instead of pki.anchor
+	Agents       []string     `toml:"agents"` // Keylime agent UUIDs that verify asks about
+	AgentVersion string       `toml:"agent_version"`
+	Service      Service      `toml:"service"`
+}
+
+// Service says what the profile cannot look up by itself.
+type Service struct {
+	Unit    string   `toml:"unit"`
+	Start   []string `toml:"start"`
+	User    string   `toml:"user"`
+	Log     string   `toml:"log"`
+	PIDFile string   `toml:"pid_file"`
+	Probe   string   `toml:"probe"` // host:port
+}
+
+// Duration is a time.Duration written as Go writes it ("24h").
+type Duration struct{ time.Duration }
+
+// UnmarshalText reads a duration such as "24h" or "90m".
+func (d *Duration) UnmarshalText(text []byte) (err error) {
+	d.Duration, err = time.ParseDuration(string(text))
+	return err
+}
+
+// fill puts the defaults of an absent key in place.
+func (c *Config) fill() {
+	setDefault(&c.OpenBao.AuthPath, "auth/tpm")
+	setDefault(&c.TPM.Device, "/dev/tpmrm0")
+	setDefault(&c.TPM.EK, "auto")
+	setDefault(&c.TPM.EventLog, "/sys/kernel/security/tpm0/binary_bios_measurements")
+	setDefault(&c.PKI.Path, "pki_int")
+	for i := range c.Certificates {
+		cert := &c.Certificates[i]
+		setDefault(&cert.Path, c.PKI.Path)
+		setDefault(&cert.Anchor, c.PKI.Anchor)
+		if cert.TTL.Duration == 0 {
+			cert.TTL.Duration = 24 * time.Hour
+		}
+	}
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// folder returns a folder that root alone can write, with the two PEM files that
+// the configuration names.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"ca.pem", "root.pem"} {
+		write(t, filepath.Join(dir, name), "x", 0o644)
+	}
+	return dir
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const spire = `[openbao]
+addresses = ["https://spire.funlab.casa:8200"]
+ca_file   = "DIR/ca.pem"
+role      = "keylime"
+
+[pki]
+anchor = "DIR/root.pem"
+
+[[certificate]]
+name    = "verifier"
+profile = "keylime-verifier"
+common_name = "verifier.keylime.funlab.casa"
+dns     = ["localhost"]
+ip      = ["10.10.2.62", "127.0.0.1"]
+
+[[certificate]]
+name    = "tenant"
+profile = "keylime-tenant"
+common_name = "tenant.keylime.funlab.casa"
+
+[certificate.service]
+probe = "127.0.0.1:8881"
+`
+
+func load(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	dir := folder(t)
+	path := filepath.Join(dir, "agent.toml")
+	write(t, path, strings.ReplaceAll(text, "DIR", dir), 0o644)
+	return Load(path)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t, spire)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := c.Certificates[0]
+	if c.TPM.Device != "/dev/tpmrm0" || c.OpenBao.AuthPath != "auth/tpm" || v.Path != "pki_int" ||
+		v.TTL.Duration != 24*time.Hour || v.Anchor != c.PKI.Anchor {
+		t.Errorf("defaults: %+v", c)
+	}
+	if got := v.PKIRole("spire"); got != "spire.server" {
+		t.Errorf("role %q", got)
+	}
+	if got := c.Certificates[1].PKIRole("spire"); got != "spire.client" {
+		t.Errorf("role %q", got)
+	}
+}
+
+// Each row bends one line of a good file and expects the fault, its line and a
+// remedy.
+func TestFaultsNameLineAndRemedy(t *testing.T) {
+	for _, row := range []struct {
+		name, old, new string
+		line           int
+		fault          string
+	}{
+		{"syntax", `role      = "keylime"`, `role = keylime`, 4, "expected value"},
+		{"unknown key", `role      = "keylime"`, `rolle = "keylime"`, 4, `unknown key "openbao.rolle"`},
+		{"skip verification", `role      = "keylime"`, "role = \"keylime\"\ninsecure_skip_verify = true", 5, "unknown key"},
+		{"unknown table", "[pki]", "[pkii]", 6, "unknown key"},
+		{"later key", `name    = "tenant"`, "name = \"tenant\"\nmode = \"edit\"", 18, "unknown key"},
+		{"no address", `["https://spire.funlab.casa:8200"]`, `[]`, 2, "no address"},
+		{"plain http", `https://spire`, `http://spire`, 2, "not https"},
+		{"no role", `role      = "keylime"`, ``, 1, "no role"},
+		{"no CA", `DIR/ca.pem`, `DIR/none.pem`, 3, "no such file"},
+		{"relative anchor", `DIR/root.pem`, `root.pem`, 7, "not an absolute path"},
+		{"profile", `"keylime-tenant"`, `"nginx"`, 18, `profile = "nginx"`},
+		{"name twice", `name    = "tenant"`, `name = "verifier"`, 17, "stands twice"},
+		{"name is a path", `name    = "tenant"`, `name = "../x"`, 17, "name ="},
+		{"wildcard", `"tenant.keylime`, `"*.keylime`, 19, "common_name"},
+		{"wildcard SAN", `["localhost"]`, `["*.localhost"]`, 13, "dns name"},
+		{"e-mail SAN", `["localhost"]`, `["root@localhost"]`, 13, "dns name"},
+		{"no address of a host", `"10.10.2.62", `, `"0.0.0.0", `, 14, "ip 0.0.0.0"},
+		{"bad address", `"10.10.2.62"`, `"10.10.2.620"`, 14, "ParseAddr"},
+		{"sealed key", `name    = "tenant"`, "name = \"tenant\"\nkey = \"sealed\"", 18, `key = "sealed"`},
+		{"strange key", `name    = "tenant"`, "name = \"tenant\"\nkey = \"usb\"", 18, `key = "usb"`},
+		{"ttl", `name    = "tenant"`, "name = \"tenant\"\nttl = \"1m\"", 18, "ttl ="},
+		{"uri", `name    = "tenant"`, "name = \"tenant\"\nuri = \"http://x\"", 18, "uri ="},
+		{"probe", `probe = "127.0.0.1:8881"`, `probe = "127.0.0.1"`, 22, "probe ="},
+		{"relative start", `probe = "127.0.0.1:8881"`, `start = ["keylime_verifier"]`, 22, "start ="},
+		{"start without pid file", `probe = "127.0.0.1:8881"`, `start = ["/bin/keylime_verifier"]`, 21, "without pid_file"},
+		{"device", "[pki]", "[tpm]\ndevice = \"tpm0\"\n[pki]", 7, "device ="},
+		{"ek", "[pki]", "[tpm]\nek = \"rsa1024\"\n[pki]", 7, "ek ="},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := load(t, strings.Replace(spire, row.old, row.new, 1))
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("got %v", err)
+			}
+			if e.Line != row.line && row.line != 0 || !strings.Contains(e.Error(), row.fault) || e.Hint == "" {
+				t.Errorf("line %d: %v (hint %q), want line %d with %q", e.Line, e, e.Hint, row.line, row.fault)
+			}
+		})
+	}
+}
+
+func TestLoadTrustsOnlyWhatRootWrote(t *testing.T) {
+	dir := folder(t)
+	path := filepath.Join(dir, "agent.toml")
+	text := strings.ReplaceAll(spire, "DIR", dir)
+	wantError := func(what string) {
+		t.Helper()
+		if _, err := Load(path); err == nil {
+			t.Errorf("%s: loaded", what)
+		} else if !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v does not say which file", what, err)
+		}
+	}
+	wantError("absent")
+	write(t, path, text, 0o666)
+	wantError("world-writable file")
+	write(t, path, text, 0o644)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	wantError("world-writable folder")
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err != nil {
+		t.Errorf("good file: %v", err)
+	}
+	write(t, path, strings.Repeat("#", maxFile+1), 0o644)
+	wantError("too large")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wantError("a folder")
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(spire))
+	f.Add([]byte("[[certificate]]\n[certificate.service]\nstart=[]\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parse("agent.toml", text)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("%v, %v", c, err)
+		}
+	})
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/sys/unix"
+)
+
+// maxFile bounds agent.toml, in bytes.
+const maxFile = 256 << 10
+
+// Error is a fault in the configuration, with its place and its remedy.
+type Error struct {
+	File string
+	Line int // 0 when the fault has no line
+	Err  error
+	Hint string
+}
+
+// Error gives file, line and fault.
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %v", e.File, e.Err)
+	}
+	return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
+}
+
+// Unwrap gives the fault itself.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Load reads and checks the configuration at path. Every error is an *Error.
+func Load(path string) (*Config, error) {
+	text, err := readTrusted(path)
+	if err != nil {
+		return nil, &Error{File: path, Err: err, Hint: trustHint(path, err)}
+	}
+	return parse(path, text)
+}
+
+// parse reads text as the configuration at path.
+func parse(path string, text []byte) (*Config, error) {
+	c := new(Config)
+	meta, err := toml.Decode(string(text), c)
+	if err != nil {
+		return nil, syntaxError(path, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return nil, unknownKey(path, text, unknown[0])
+	}
+	c.fill()
+	if f := c.check(); f != nil {
+		return nil, &Error{File: path, Line: locate(text, f.at), Err: f.err, Hint: f.hint}
+	}
+	return c, nil
+}
+
+func syntaxError(path string, err error) error {
+	var p toml.ParseError
+	if errors.As(err, &p) {
+		return &Error{File: path, Line: p.Position.Line, Err: errors.New(p.Message),
+			Hint: "correct this line; the format is TOML"}
+	}
+	return &Error{File: path, Err: err, Hint: "correct this value; the format is TOML"}
+}
+
+// laterKeys are keys that people will find in our own documents but that this
+// version does not have.
+var laterKeys = map[string]string{
+	"mode":        "drop-ins are the only mode of this version: remove the line",
+	"wanted_name": "enrolment by approval comes with a later version: remove the line",
+	"sink":        "token sinks come with a later version: remove the table",
+}
+
+func unknownKey(path string, text []byte, key toml.Key) error {
+	last := key[len(key)-1]
+	hint, ok := laterKeys[last]
+	if !ok {
+		hint = "remove the line or correct the name; agent.toml(5) lists the keys"
+	}
+	return &Error{File: path, Line: locateKey(text, key), Err: fmt.Errorf("unknown key %q", key.String()), Hint: hint}
+}
+
+// errUntrusted says that somebody else than root could have written the file.
+var errUntrusted = errors.New("can be written by others than root")
+
+// readTrusted reads a file that root alone can have written. Every folder on
+// the way to it, links resolved, is held to the same.
+func readTrusted(path string) ([]byte, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return nil, err
+	}
+	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
+		if err := trusted(dir); err != nil {
+			return nil, err
+		}
+		if dir == "/" {
+			break
+		}
+	}
+	return readRegular(real)
+}
+
+func readRegular(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if err := ownedByRoot(path, info); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is larger than %d KiB", path, maxFile>>10)
+	}
+	return b, err
+}
+
+func trusted(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	// A sticky folder such as /tmp lets nobody replace what root owns in it.
+	if info.Mode()&os.ModeSticky != 0 {
+		return nil
+	}
+	return ownedByRoot(dir, info)
+}
+
+func ownedByRoot(path string, info os.FileInfo) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	// An agent started by a person to look (config check) trusts that person too.
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s %w", path, errUntrusted)
+	}
+	return nil
+}
+
+func trustHint(path string, err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "write it, or name another with --config; agent.toml(5) shows an example"
+	case errors.Is(err, errUntrusted):
+		return "chown root: and chmod go-w what the message names"
+	default:
+		return "make " + path + " readable"
+	}
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+// Usage of a certificate, as the PKI roles are named: <host>.<usage>.
+const (
+	Server = "server" // extended key usage serverAuth
+	Client = "client" // extended key usage clientAuth
+)
+
+// Profiles gives the usage of each profile. A certificate has one usage, never
+// both: Keylime takes whoever holds clientAuth for an administrator.
+var Profiles = map[string]string{
+	"keylime-verifier":        Server,
+	"keylime-verifier-client": Client,
+	"keylime-registrar":       Server,
+	"keylime-tenant":          Client,
+	"keylime-agent":           Server,
+}
+
+func profileNames() []string { return slices.Sorted(maps.Keys(Profiles)) }
+
+// Usage is the certificate's usage by its profile.
+func (c *Certificate) Usage() string { return Profiles[c.Profile] }
+
+// PKIRole is the role of the issuing CA that signs this certificate for a host:
+// the configured one, or <host>.<usage>.
+func (c *Certificate) PKIRole(host string) string {
+	if c.Role != "" {
+		return c.Role
+	}
+	return host + "." + c.Usage()
+}

@@ -1,0 +1,28 @@
+package deps
+
+import (
+	_ "github.com/BurntSushi/toml"
+	_ "github.com/alecthomas/kong"
+	_ "github.com/cenkalti/backoff/v5"
+	_ "github.com/coreos/go-systemd/v22/daemon"
+	_ "github.com/coreos/go-systemd/v22/dbus"
+	_ "github.com/gofrs/flock"
+	_ "github.com/google/go-attestation/attest"
+	_ "github.com/google/go-attestation/x509"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/go-tpm/tpm2"
+	_ "github.com/google/go-tpm/tpm2/transport"
+	_ "github.com/openbao/openbao/api/v2"
+	_ "github.com/openbao/openbao/sdk/v2/framework"
+	_ "github.com/openbao/openbao/sdk/v2/helper/tokenutil"
+	_ "github.com/openbao/openbao/sdk/v2/logical"
+	_ "github.com/openbao/openbao/sdk/v2/physical/inmem"
+	_ "github.com/openbao/openbao/sdk/v2/plugin"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	_ "github.com/spiffe/go-spiffe/v2/spiffeid"
+	_ "github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+	_ "github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+)
