@@ -26,7 +26,7 @@ test: setup build ## run every test, race detector on (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
 
-lint: ## judge the code: gofmt, golangci-lint, shellcheck, govulncheck
+lint: ## judge the code: gofmt, go vet, golangci-lint, shellcheck, tidy modules
 	@test/lint.sh
 
 fuzz: ## fuzz every parser the network reaches, FUZZTIME each (20s)

@@ -44,6 +44,24 @@ func Load(path string) (*Config, error) {
 	return parse(path, text)
 }
 
+// LoadTPM reads no more than the TPM table of the configuration, for what an
+// operator asks before the rest is there. An absent file means the defaults.
+func LoadTPM(path string) (*TPM, error) {
+	text, err := readTrusted(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, &Error{File: path, Err: err, Hint: trustHint(path, err)}
+	}
+	c := new(Config)
+	if _, err := toml.Decode(string(text), c); err != nil {
+		return nil, syntaxError(path, err)
+	}
+	c.fill()
+	if f := c.checkTPM(); f != nil {
+		return nil, &Error{File: path, Line: locate(text, f.at), Err: f.err, Hint: f.hint}
+	}
+	return &c.TPM, nil
+}
+
 // parse reads text as the configuration at path.
 func parse(path string, text []byte) (*Config, error) {
 	c := new(Config)
@@ -82,7 +100,7 @@ func unknownKey(path string, text []byte, key toml.Key) error {
 	last := key[len(key)-1]
 	hint, ok := laterKeys[last]
 	if !ok {
-		hint = "remove the line or correct the name; agent.toml(5) lists the keys"
+		hint = "remove the line or correct the name; docs/configuration.md lists the keys"
 	}
 	return &Error{File: path, Line: locateKey(text, key), Err: fmt.Errorf("unknown key %q", key.String()), Hint: hint}
 }
@@ -161,7 +179,7 @@ func ownedByRoot(path string, info os.FileInfo) error {
 func trustHint(path string, err error) string {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "write it, or name another with --config; agent.toml(5) shows an example"
+		return "write it, or name another with --config; docs/configuration.md shows an example"
 	case errors.Is(err, errUntrusted):
 		return "chown root: and chmod go-w what the message names"
 	default:

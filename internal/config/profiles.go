@@ -5,6 +5,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Usage of a certificate, as the PKI roles are named: <host>.<usage>.
@@ -35,4 +36,19 @@ func (c *Certificate) PKIRole(host string) string {
 		return c.Role
 	}
 	return host + "." + c.Usage()
+}
+
+// Serves names what reads this certificate: a unit, a command, or Keylime's
+// tenant, which reads it at each call.
+func (c *Certificate) Serves() string {
+	switch {
+	case c.Service.Unit != "":
+		return c.Service.Unit
+	case len(c.Service.Start) > 0:
+		return c.Service.Start[0]
+	case c.Profile == "keylime-tenant":
+		return "keylime_tenant"
+	default:
+		return "keylime_" + strings.TrimSuffix(strings.TrimPrefix(c.Profile, "keylime-"), "-client") + ".service"
+	}
 }

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"funlab.casa/omen/attest"
+	"funlab.casa/omen/internal/tpm"
+)
+
+// AuthValue is the authorisation value of a TPM hierarchy. It does not print.
+type AuthValue = tpm.AuthValue
+
+// NewAuthValue takes an authorisation value of at most 64 bytes, none of them
+// zero.
+func NewAuthValue(value []byte) (AuthValue, error) { return tpm.NewAuthValue(value) }
+
+// Errors of the TPM's transport that a caller has a hint for.
+var (
+	ErrAbsent   = tpm.ErrAbsent   // no TPM where the configuration says
+	ErrBusy     = tpm.ErrBusy     // another program holds it, or it has no free slot
+	ErrDenied   = tpm.ErrDenied   // this user may not open it
+	ErrNoAnswer = tpm.ErrNoAnswer // a command was not answered in time
+)
+
+// ErrStartOver says that the TPM has other keys than those the challenge was
+// asked for with. A new request, made once, carries the right ones.
+var ErrStartOver = errors.New("the TPM's keys are not those of the request, start over")
+
+// Config says which TPM proves this host and how.
+type Config struct {
+	// Device is a device node, unix:PATH or tcp:HOST:PORT; empty is
+	// /dev/tpmrm0.
+	Device string
+	// OwnerAuth and EndorsementAuth authorise the hierarchies. Without the
+	// owner's the attestation key cannot be kept in the TPM and is made anew
+	// each time, which is slower and nothing else.
+	OwnerAuth, EndorsementAuth AuthValue
+	// Timeout bounds one TPM command; 0 is 90 seconds.
+	Timeout time.Duration
+	// EK names the endorsement key: rsa2048, p256 or p384; empty or "auto" is
+	// the one on record, else the first of these that has a certificate.
+	EK string
+	// EventLog is the path of the firmware's event log; "none" where the
+	// firmware gives none; empty is DefaultEventLog.
+	EventLog string
+	// StateDir is where the record is kept; empty keeps none.
+	StateDir string
+	// Observe, if set, hears the name of every TPM command just before it is
+	// sent: "Quote", "NV_Read".
+	Observe func(command string)
+}
+
+// A Prover is an open TPM and what is known of it. It is for one goroutine.
+type Prover struct {
+	config   Config
+	tpm      *tpm.TPM
+	keys     *keys  // what the next request says; nil before it is known
+	fresh    bool   // keys were read from the TPM, not from the record
+	recorded *class // the endorsement key this host stays with
+}
+
+// Open opens the TPM, sends it nothing, and looks up the record. Its error is
+// or wraps ErrAbsent, ErrBusy or ErrDenied where one of them says it.
+func Open(ctx context.Context, config Config) (*Prover, error) {
+	if err := config.Check(); err != nil {
+		return nil, err
+	}
+	opened, err := tpm.Open(ctx, tpm.Config{
+		Device: config.Device, OwnerAuth: config.OwnerAuth, EndorsementAuth: config.EndorsementAuth,
+		Timeout: config.Timeout, Observe: config.Observe,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &Prover{config: config, tpm: opened}
+	if known := load(config.StateDir); known != nil && (config.auto() || config.EK == known.ek.class.name) {
+		p.keys, p.recorded = known, known.ek.class
+	}
+	return p, nil
+}
+
+// Check says whether the configuration names things that exist in principle.
+func (c Config) Check() error {
+	if !c.auto() && classNamed(c.EK) == nil {
+		return fmt.Errorf("endorsement key %q is none of auto, rsa2048, p256, p384", c.EK)
+	}
+	if c.Device != "" {
+		return tpm.CheckDevice(c.Device)
+	}
+	return nil
+}
+
+func (c Config) auto() bool { return c.EK == "" || c.EK == "auto" }
+
+// Close gives up the TPM.
+func (p *Prover) Close() error { return p.tpm.Close() }
+
+// Request says who this host is: the first message of a login for role. With a
+// record it costs the TPM nothing; without one the keys are looked up and, the
+// first time, made.
+func (p *Prover) Request(ctx context.Context, role string) (*attest.ChallengeRequest, error) {
+	if p.keys == nil {
+		if err := p.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+	request := &attest.ChallengeRequest{
+		V:             attest.Version,
+		Role:          role,
+		EKCertificate: p.keys.ek.certificate,
+		AKPublic:      p.keys.ak.Public(),
+	}
+	if err := request.Check(); err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	return request, nil
+}
+
+// refresh learns the keys from the TPM and keeps them on record.
+func (p *Prover) refresh(ctx context.Context) error {
+	ek, err := p.endorsementKey(ctx)
+	if err != nil {
+		return err
+	}
+	ak, handle, err := p.attestationKey(ctx)
+	if err != nil {
+		return err
+	}
+	p.keys, p.fresh, p.recorded = &keys{ek: ek, ak: ak, handle: handle}, true, ek.class
+	return p.keys.save(p.config.StateDir)
+}
+
+// Doubt drops what is said about this TPM because a record says so, so that the
+// next Request asks the TPM itself. It reports whether there was such a thing:
+// where it says no, asking again gives the same.
+func (p *Prover) Doubt() bool {
+	if p.keys == nil || p.fresh {
+		return false
+	}
+	p.keys = nil
+	return true
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/config"
+)
+
+const configPath = config.DefaultPath
+
+// cli is the command line: commands, flags and their help, from which manual
+// pages and completions are made too.
+type cli struct {
+	Config    string `help:"Configuration file." default:"${config}" placeholder:"FILE"`
+	Output    string `help:"Form of what is printed: text or json." enum:"text,json" default:"text"`
+	LogLevel  string `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	LogFormat string `help:"Form of the log on standard error: text or json." enum:"text,json" default:"text"`
+
+	Renew    renewCommand    `cmd:"" help:"Renew now: prove this host, have its keys signed, install, restart, prove what is served."`
+	Run      runCommand      `cmd:"" help:"Renew whenever it is due, until stopped."`
+	Status   statusCommand   `cmd:"" help:"Show what is installed, until when, and the last and next renewal."`
+	Verify   verifyCommand   `cmd:"" help:"Probe every configured service now: is what is installed what is served?"`
+	Identity identityCommand `cmd:"" help:"Show what an operator needs to enrol this host."`
+	Conf     configCommand   `cmd:"" name:"config" help:"Look at the configuration."`
+	Version  versionCommand  `cmd:"" help:"Show the version."`
+
+	Unseal    laterCommand `cmd:"" hidden:""`
+	Doctor    laterCommand `cmd:"" hidden:""`
+	Login     laterCommand `cmd:"" hidden:""`
+	Rollback  laterCommand `cmd:"" hidden:""`
+	Uninstall laterCommand `cmd:"" hidden:""`
+	Forget    laterCommand `cmd:"" hidden:""`
+}
+
+// job is what every command needs to do its work.
+type job struct {
+	ctx    context.Context
+	cli    *cli
+	stdout io.Writer
+	log    *slog.Logger
+}
+
+func (c *cli) job(ctx context.Context, stdout, stderr io.Writer) *job {
+	level := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo,
+		"warn": slog.LevelWarn, "error": slog.LevelError}[c.LogLevel]
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(stderr, options)
+	if c.LogFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, options)
+	}
+	return &job{ctx: ctx, cli: c, stdout: stdout, log: slog.New(handler)}
+}
+
+// agent reads the configuration and makes the agent that does the work.
+func (j *job) agent() (*agent.Agent, error) {
+	c, err := config.Load(j.cli.Config)
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(c, j.log)
+}
+
+type renewCommand struct {
+	Certificate []string `help:"Renew this certificate only and carry the others over; may be given several times." placeholder:"NAME"`
+}
+
+// Run renews once.
+func (r *renewCommand) Run(j *job) error {
+	a, err := j.agent()
+	if err != nil {
+		return err
+	}
+	outcome, err := a.Renew(j.ctx, r.Certificate)
+	if err != nil {
+		return err
+	}
+	return show(j, outcome, outcomeText)
+}
+
+type runCommand struct{}
+
+// Run renews for ever.
+func (*runCommand) Run(j *job) error {
+	a, err := j.agent()
+	if err != nil {
+		return err
+	}
+	return a.Run(j.ctx)
+}
+
+type statusCommand struct{}
+
+// Run shows the state of this host.
+func (*statusCommand) Run(j *job) error {
+	a, err := j.agent()
+	if err != nil {
+		return err
+	}
+	status, err := a.Status()
+	if err != nil {
+		return err
+	}
+	return show(j, status, statusText)
+}
+
+type verifyCommand struct{}
+
+// Run probes what is served. The findings are printed whether or not they are
+// good; the error says that one is not.
+func (*verifyCommand) Run(j *job) error {
+	a, err := j.agent()
+	if err != nil {
+		return err
+	}
+	found, failed := a.Verify(j.ctx)
+	if err := show(j, findings(found), findingsText); err != nil {
+		return err
+	}
+	return failed
+}
+
+type identityCommand struct {
+	PCRs []int `name:"pcrs" help:"PCRs of the SHA-256 bank to show and to digest, as the role asks for them." default:"0,1,2,3,4,5,6,7" placeholder:"N,..."`
+}
+
+// Run shows what the TPM is. It needs no more of the configuration than [tpm],
+// and works before there is one.
+func (i *identityCommand) Run(j *job) error {
+	c, err := config.LoadTPM(j.cli.Config)
+	if err != nil {
+		return err
+	}
+	identity, err := agent.Identify(j.ctx, c, i.PCRs)
+	if err != nil {
+		return err
+	}
+	return show(j, identity, identityText)
+}
+
+type configCommand struct {
+	Check checkCommand `cmd:"" help:"Check the configuration and say what is wrong with file, line and remedy."`
+}
+
+type checkCommand struct{}
+
+// Run checks the configuration and changes nothing.
+func (*checkCommand) Run(j *job) error {
+	c, err := config.Load(j.cli.Config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(j.stdout, "%s: ok, %d certificates\n", j.cli.Config, len(c.Certificates))
+	return err
+}
+
+type versionCommand struct{}
+
+// Run shows the version.
+func (*versionCommand) Run(j *job) error {
+	return show(j, map[string]string{"version": version}, func(w io.Writer, _ map[string]string) {
+		fmt.Fprintf(w, "omen-agent %s\n", version)
+	})
+}
+
+// laterCommand stands for a command that this version does not have.
+type laterCommand struct {
+	Args []string `arg:"" optional:"" passthrough:""`
+}
+
+// Run says so.
+func (*laterCommand) Run() error {
+	return usageError(errLater)
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+
+	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/bao"
+	"funlab.casa/omen/internal/config"
+	"funlab.casa/omen/issuer"
+)
+
+// Exit codes. Documentation and scripts depend on them.
+const (
+	exitOther       = 1
+	exitUsage       = 2 // command line or configuration
+	exitRefused     = 3 // the server said no
+	exitUnreachable = 4 // the server could not be asked
+	exitTPM         = 5
+	exitIssuing     = 6
+	exitInstall     = 7
+	exitProbe       = 8 // after an install: and rolled back
+)
+
+func exitCode(err error) int {
+	var faulty *config.Error
+	if errors.Is(err, errUsage) || errors.As(err, &faulty) {
+		return exitUsage
+	}
+	var step *agent.StepError
+	if !errors.As(err, &step) {
+		return exitOther
+	}
+	switch step.Step {
+	case agent.StepTPM:
+		return exitTPM
+	case agent.StepChallenge, agent.StepLogin:
+		return serverCode(err)
+	case agent.StepKey, agent.StepSign, agent.StepCheck:
+		return exitIssuing
+	case agent.StepInstall:
+		return exitInstall
+	case agent.StepReload, agent.StepProbe:
+		return exitProbe
+	default:
+		return exitOther
+	}
+}
+
+// serverCode tells a no from no answer.
+func serverCode(err error) int {
+	var e *bao.Error
+	if errors.As(err, &e) && (e.Kind == bao.KindRefused || e.Kind == bao.KindDenied || e.Kind == bao.KindRejected) {
+		return exitRefused
+	}
+	return exitUnreachable
+}
+
+// errLater is the answer to a command of a later version.
+var errLater = errors.New("this command comes with a later version")
+
+// hint gives the remedy for an error, or "".
+func hint(err error) string {
+	var faulty *config.Error
+	var server *bao.Error
+	var judged *issuer.JudgementError
+	switch {
+	case errors.As(err, &faulty):
+		return faulty.Hint
+	case errors.Is(err, errLater):
+		return "omen-agent --help lists what this version does"
+	case errors.Is(err, errUsage):
+		return "omen-agent --help shows commands and flags"
+	case errors.As(err, &server):
+		return serverHint(server)
+	case errors.As(err, &judged):
+		return "nothing was changed on this host; correct the PKI role or the certificate's table in agent.toml so that both ask for the same"
+	case remedy.Of(err) != "":
+		return remedy.Of(err)
+	default:
+		return tpmHint(err)
+	}
+}
+
+func serverHint(e *bao.Error) string {
+	if h, ok := ruleHints[e.Rule]; ok {
+		return h
+	}
+	if h := e.Hint(); h != "" {
+		return h
+	}
+	if e.Retryable() {
+		return "nothing was changed on this host; try again when OpenBao answers"
+	}
+	return ""
+}
+
+// ruleHints are the remedies for a host's operator. What exactly was wrong is in
+// OpenBao's log: the host is not told.
+var ruleHints = map[attest.Rule]string{
+	attest.RuleHostUnknown: "enrol this host: omen-agent identity shows its TPM ID, then bao write auth/tpm/host/<name> tpm_ids=<TPM ID> roles=<role>",
+	attest.RuleBootPolicy:  "this machine booted into a state that its host record does not accept; if that was meant, add the pcr_digest that omen-agent identity shows to the host's pcr_digests",
+	attest.RuleRole:        "the role in agent.toml does not exist, or the host record does not list it under roles",
+	attest.RuleAudience:    "add the address, namespace and mount that this host dials to audiences in auth/tpm/config, spelled as docs/protocol.md says",
+	attest.RuleEKCertificate: "OpenBao does not trust this TPM's endorsement certificate: add its issuer to ek_roots in auth/tpm/config" +
+		" (omen-agent identity --output json shows the certificate)",
+	attest.RuleEKWeak:    "this TPM's endorsement key is not of a kind that is trusted; choose another with ek in [tpm]",
+	attest.RuleEKAK:      "the attestation key is not in the TPM of the endorsement key; check what sits between this program and the TPM",
+	attest.RuleTPMTaken:  "this TPM or its key belongs to another host record; an operator has to settle which",
+	attest.RuleSyntax:    "agent and auth method speak different versions of the protocol; bring both to the same version",
+	attest.RuleSize:      "agent and auth method speak different versions of the protocol; bring both to the same version",
+	attest.RuleFreshness: "the challenge was over or used; look at the load of OpenBao and the speed of this TPM, then try again",
+	attest.RuleChallenge: "OpenBao changed its leader or reloaded the plugin in between; try again",
+	attest.RuleState:     "the role or host record was changed in between; try again",
+	attest.RuleInternal:  "the auth method failed; OpenBao's log says why",
+}
+
+func tpmHint(err error) string {
+	switch {
+	case errors.Is(err, host.ErrAbsent):
+		return "check device in [tpm]: /dev/tpmrm0 needs a TPM 2.0 that the firmware has enabled"
+	case errors.Is(err, host.ErrBusy):
+		return "another program holds the TPM; use /dev/tpmrm0, or stop the other program"
+	case errors.Is(err, host.ErrDenied):
+		return "run as root, or as a user who may open the device"
+	case errors.Is(err, host.ErrNoAnswer):
+		return "the TPM hangs; a power cycle of the machine may be needed"
+	default:
+		return ""
+	}
+}

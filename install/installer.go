@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/remedy"
+)
+
+// DefaultStateDir is where the agent keeps what it writes.
+const DefaultStateDir = "/var/lib/omen-agent"
+
+// outage is how long one service may take to be back. Keylime's verifier gives
+// an agent up for good after 62 seconds.
+const outage = 55 * time.Second
+
+// ErrBusy means that another agent installs on this host now.
+var ErrBusy = errors.New("another omen-agent is installing")
+
+// Installer installs sets of certificates. The zero value works on the running
+// system; it may be used again and again, but not concurrently.
+type Installer struct {
+	Root     string        // "" for "/"; every path but a start command is inside it
+	StateDir string        // "" for DefaultStateDir
+	Log      *slog.Logger  // nil for none
+	Outage   time.Duration // 0 for 55 s: how long one service may take to be back
+}
+
+func (i *Installer) root() string {
+	if i.Root == "" {
+		return "/"
+	}
+	return filepath.Clean(i.Root)
+}
+
+func (i *Installer) stateDir() string {
+	if i.StateDir == "" {
+		return DefaultStateDir
+	}
+	return filepath.Clean(i.StateDir)
+}
+
+func (i *Installer) log() *slog.Logger {
+	if i.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return i.Log
+}
+
+func (i *Installer) outage() time.Duration {
+	if i.Outage == 0 {
+		return outage
+	}
+	return i.Outage
+}
+
+func (i *Installer) accounts() account.Book { return account.Of(i.root()) }
+
+// Install writes items as the next generation and makes it current; services
+// go on with what they have loaded until Reload. An item without chain and key
+// is taken over from the generation before, if it is there.
+//
+// On an error nothing has changed: what was current still is, or, where the
+// folder /etc/keylime/certs was adopted, the same files are. On success the
+// change holds the lock until Close.
+func (i *Installer) Install(ctx context.Context, items []Item) (*Change, error) {
+	lock, err := i.lock()
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{installer: i, lock: lock, number: none, previous: none}
+	if err := c.install(ctx, items); err != nil {
+		return nil, errors.Join(err, c.undo(), c.release())
+	}
+	i.log().Info("set installed", "generation", c.number, "before", c.previous)
+	return c, nil
+}
+
+// lock makes the state directory and takes the one lock of this host.
+func (i *Installer) lock() (*flock.Flock, error) {
+	if err := i.makeStore(); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(i.root(), i.stateDir(), "install.lock")
+	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW), flock.SetPermissions(0o600))
+	taken, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if !taken {
+		return nil, errors.Join(remedy.Errorf("wait for it; fuser "+path+" names the process", "%w (lock %s)", ErrBusy, path), lock.Close())
+	}
+	return lock, nil
+}
+
+// makeStore makes the state directory and the folder of generations.
+func (i *Installer) makeStore() error {
+	parent, err := beneath.Open(i.root(), filepath.Dir(i.stateDir()))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	state, err := ownFolder(parent, filepath.Base(i.stateDir()))
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	sets, err := ownFolder(state, setsName)
+	if err != nil {
+		return err
+	}
+	return sets.Close()
+}
+
+// ownFolder opens a folder that only we write and everybody may pass, made when
+// missing.
+func ownFolder(parent *beneath.Dir, name string) (*beneath.Dir, error) {
+	dir, err := parent.Sub(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, err = parent.Make(name, wayMode, os.Geteuid(), os.Getegid())
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := dir.Self()
+	switch {
+	case err != nil:
+	case info.UID != os.Geteuid():
+		err = remedy.Errorf("chown root "+dir.Path(), "%s belongs to user %d", dir.Path(), info.UID)
+	case info.Mode != wayMode:
+		err = dir.Chown(wayMode, info.UID, info.GID)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+// openConfig opens Keylime's configuration directory, made when missing: with
+// its main files in /usr/etc, or an agent that has none, it need not exist.
+func (i *Installer) openConfig() (*beneath.Dir, error) {
+	config, err := beneath.Open(i.root(), keylime.ConfigDir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return config, err
+	}
+	parent, err := beneath.Open(i.root(), filepath.Dir(keylime.ConfigDir))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return parent.Make(filepath.Base(keylime.ConfigDir), 0o755, os.Geteuid(), os.Getegid())
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Item is one configured certificate.
+type Item struct {
+	Name         string // file name without suffix: "verifier" gives verifier.crt and verifier.key
+	Profile      string // a name from keylime.Profiles
+	Chain        []byte // PEM, leaf first, then intermediates
+	Key          KeyPEM // PEM, PKCS#8 or SEC 1
+	CA           []byte // PEM, up to and with the self-signed root
+	Agents       []string
+	AgentVersion string // of rust-keylime, where it cannot be learnt from the agent or its package
+	Service      Service
+}
+
+// carried reports that the item is taken over from the generation before:
+// neither key nor chain is given.
+func (i Item) carried() bool { return len(i.Key) == 0 && len(i.Chain) == 0 }
+
+// Service says what differs from what the profile looks up. All of it is
+// optional where systemd knows the unit.
+type Service struct {
+	Unit    string
+	Start   []string // command, Start[0] absolute, where there is no systemd
+	User    string   // "user" or "user:group"
+	Log     string   // output is appended here
+	PIDFile string
+	Probe   string // host:port
+}
+
+// KeyPEM is a private key. It does not show itself in text of any kind.
+type KeyPEM []byte
+
+const redacted = "[private key]"
+
+// String hides the key.
+func (KeyPEM) String() string { return redacted }
+
+// GoString hides the key.
+func (KeyPEM) GoString() string { return redacted }
+
+// Format hides the key from every verb of fmt.
+func (KeyPEM) Format(state fmt.State, _ rune) {
+	// A formatter has no way to report an error.
+	_, _ = io.WriteString(state, redacted)
+}
+
+// LogValue hides the key.
+func (KeyPEM) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText hides the key from encoders of text, JSON among them.
+func (KeyPEM) MarshalText() ([]byte, error) { return []byte(redacted), nil }

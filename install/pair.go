@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/probe"
+)
+
+// maxFile bounds every file of a set, in bytes.
+const maxFile = 64 << 10
+
+// pair is a certificate with its key, parsed and found to belong together.
+type pair struct {
+	chain []*x509.Certificate // leaf first, without a root
+	key   []byte              // PEM, as it is written
+}
+
+func (p *pair) leaf() *x509.Certificate { return p.chain[0] }
+
+// chainPEM is the certificate file: the Rust agent reads its first block only,
+// so the leaf comes first.
+func (p *pair) chainPEM() []byte { return encode(p.chain) }
+
+// judgeItem parses an item and checks what must hold before it may be written:
+// the key fits, the usage is exactly the profile's, the time is within the
+// validity, the chain reaches a root of the item's CA.
+func judgeItem(item Item, profile keylime.Profile, now time.Time) (*pair, error) {
+	parsed, err := parsePair(item.Chain, item.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(parsed.leaf().ExtKeyUsage, []x509.ExtKeyUsage{profile.Usage}) || len(parsed.leaf().UnknownExtKeyUsage) > 0 {
+		return nil, fmt.Errorf("extended key usages of %s must be exactly the one it needs: Keylime takes every client certificate for an administrator", profile.Name)
+	}
+	ca, err := parseCertificates(item.CA)
+	if err != nil {
+		return nil, fmt.Errorf("CA: %w", err)
+	}
+	if err := reachesRoot(parsed, ca, profile.Usage, now); err != nil {
+		return nil, err
+	}
+	if profile.Usage == x509.ExtKeyUsageServerAuth {
+		return parsed, probe.Target{Leaf: parsed.leaf()}.HasName()
+	}
+	return parsed, nil
+}
+
+func parsePair(chain, key []byte) (*pair, error) {
+	if len(chain) > maxFile || len(key) > maxFile {
+		return nil, fmt.Errorf("chain or key larger than %d bytes", maxFile)
+	}
+	certificates, err := parseCertificates(chain)
+	if err != nil {
+		return nil, fmt.Errorf("chain: %w", err)
+	}
+	if len(certificates) == 0 {
+		return nil, errors.New("chain holds no certificate")
+	}
+	private, block, err := parseKey(key)
+	if err != nil {
+		return nil, err
+	}
+	public, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(certificates[0].PublicKey) {
+		return nil, errors.New("private key does not belong to the certificate")
+	}
+	withoutRoot := slices.DeleteFunc(certificates[1:], selfSigned)
+	return &pair{chain: certificates[:1+len(withoutRoot)], key: pem.EncodeToMemory(block)}, nil
+}
+
+// parseKey accepts one unencrypted key and nothing else. Errors of the parsers
+// are not wrapped: they describe bytes of the key.
+func parseKey(text []byte) (crypto.Signer, *pem.Block, error) {
+	block, rest := pem.Decode(text)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, nil, errors.New("private key is not exactly one PEM block")
+	}
+	var key any
+	var err error
+	switch block.Type {
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	default:
+		return nil, nil, errors.New("private key is neither PKCS#8, SEC 1 nor PKCS#1")
+	}
+	signer, ok := key.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, nil, errors.New("private key cannot be parsed")
+	}
+	return signer, &pem.Block{Type: block.Type, Bytes: block.Bytes}, nil
+}
+
+func reachesRoot(p *pair, ca []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, cert := range slices.Concat(p.chain[1:], ca) {
+		if selfSigned(cert) {
+			roots.AddCert(cert)
+		} else {
+			intermediates.AddCert(cert)
+		}
+	}
+	_, err := p.leaf().Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+	if err != nil {
+		return fmt.Errorf("chain does not reach the root in the CA file: %w", err)
+	}
+	return nil
+}
+
+func selfSigned(cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
+}
+
+// parseCertificates parses every CERTIFICATE block; other blocks are an error.
+func parseCertificates(text []byte) ([]*x509.Certificate, error) {
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("larger than %d bytes", maxFile)
+	}
+	var certificates []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("unexpected PEM block %q", block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certificates = append(certificates, cert)
+	}
+	return certificates, nil
+}
+
+func encode(certificates []*x509.Certificate) []byte {
+	var text bytes.Buffer
+	for _, cert := range certificates {
+		text.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	}
+	return text.Bytes()
+}
+
+// bundle builds ca.crt: intermediates before roots, each once, in the order they
+// first appear.
+func bundle(certificates []*x509.Certificate) []byte {
+	var intermediates, roots []*x509.Certificate
+	seen := map[string]bool{}
+	for _, cert := range certificates {
+		if seen[string(cert.Raw)] || !cert.IsCA {
+			continue
+		}
+		seen[string(cert.Raw)] = true
+		if selfSigned(cert) {
+			roots = append(roots, cert)
+		} else {
+			intermediates = append(intermediates, cert)
+		}
+	}
+	return encode(append(intermediates, roots...))
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/service"
+)
+
+// ErrMissingUser means that the user who must own a key does not exist.
+var ErrMissingUser = errors.New("missing service user")
+
+// keylimeUser is whom Keylime's own units and packages run its services as.
+const keylimeUser = "keylime"
+
+// certificateName is what may become a file name of the set.
+var certificateName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// member is an item with all that was looked up for it.
+type member struct {
+	item    Item
+	profile keylime.Profile
+	fresh   *pair // nil: carried over
+	owner   account.Account
+}
+
+// served is a service of this host that reads certificates of the set.
+type served struct {
+	profile    keylime.Profile
+	controller service.Controller
+	address    string
+}
+
+// plan is everything that had to be known before the first byte is written.
+type plan struct {
+	members  []member
+	services []served // in the order in which they restart
+	dropIns  []keylime.DropIn
+}
+
+func (p *plan) close() {
+	for _, s := range p.services {
+		s.controller.Close()
+	}
+}
+
+func (p *plan) find(profile string) *member {
+	at := slices.IndexFunc(p.members, func(m member) bool { return m.profile.Name == profile })
+	if at < 0 {
+		return nil
+	}
+	return &p.members[at]
+}
+
+// makePlan checks items and looks up what they need. It writes nothing.
+func (i *Installer) makePlan(ctx context.Context, items []Item) (*plan, error) {
+	members, err := judge(items, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{members: members}
+	steps := []func(context.Context) error{
+		func(context.Context) error { return i.checkMainFiles(p) },
+		func(ctx context.Context) error { return i.findServices(ctx, p) },
+		func(context.Context) error { return i.findOwners(p) },
+		func(context.Context) error { return i.planDropIns(p) },
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// judge finds each item's profile and judges what is new.
+func judge(items []Item, now time.Time) ([]member, error) {
+	var members []member
+	for _, item := range items {
+		m, err := judgeOne(item, now)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s: %w", item.Name, err)
+		}
+		for _, other := range members {
+			if other.item.Name == item.Name || other.profile.Name == item.Profile {
+				return nil, fmt.Errorf("certificates %s and %s: same name or same profile", other.item.Name, item.Name)
+			}
+		}
+		members = append(members, m)
+	}
+	has := func(profile string) bool {
+		return slices.ContainsFunc(members, func(m member) bool { return m.profile.Name == profile })
+	}
+	if has(keylime.VerifierClient) && !has(keylime.Verifier) {
+		return nil, fmt.Errorf("profile %s needs a certificate with profile %s beside it", keylime.VerifierClient, keylime.Verifier)
+	}
+	return members, nil
+}
+
+func judgeOne(item Item, now time.Time) (member, error) {
+	profile, known := keylime.Find(item.Profile)
+	if !known {
+		return member{}, fmt.Errorf("unknown profile %q", item.Profile)
+	}
+	if !certificateName.MatchString(item.Name) || item.Name == "ca" {
+		return member{}, errors.New("name is not usable as a file name")
+	}
+	m := member{item: item, profile: profile}
+	if item.carried() {
+		return m, nil
+	}
+	var err error
+	m.fresh, err = judgeItem(item, profile, now)
+	return m, err
+}
+
+func (i *Installer) checkMainFiles(p *plan) error {
+	for _, m := range p.members {
+		if err := m.profile.CheckMainFile(i.root()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findServices looks up each service once, in the table's order.
+func (i *Installer) findServices(ctx context.Context, p *plan) error {
+	for _, profile := range keylime.Profiles() {
+		m := p.find(profile.Name)
+		if m == nil || profile.Service != profile.Name {
+			continue
+		}
+		found, err := i.findService(ctx, m.item, profile)
+		if err != nil {
+			return fmt.Errorf("certificate %s: %w", m.item.Name, err)
+		}
+		p.services = append(p.services, found)
+	}
+	return nil
+}
+
+func (i *Installer) findService(ctx context.Context, item Item, profile keylime.Profile) (served, error) {
+	settings, err := profile.Load(i.root())
+	if err != nil {
+		return served{}, err
+	}
+	address := item.Service.Probe
+	if address == "" {
+		ip, port, err := profile.Endpoint(settings)
+		if err != nil {
+			return served{}, err
+		}
+		address = probe.Address(ip, port)
+	}
+	spec := service.Spec{
+		Root: i.root(), Unit: item.Service.Unit, Units: profile.Units, Program: profile.Program,
+		Start: item.Service.Start, User: item.Service.User, Log: item.Service.Log,
+		PIDFile: item.Service.PIDFile, Port: probe.Port(address),
+	}
+	switch {
+	case !profile.RunsAs:
+		spec.Default = keylimeUser
+	case spec.User == "": // it starts as root and becomes run_as itself: who runs it now is no guide
+		spec.User = "root"
+	}
+	controller, err := service.Find(ctx, spec)
+	return served{profile: profile, controller: controller, address: address}, explainUser(err)
+}
+
+// explainUser says of an unknown user what is missing and how to say otherwise.
+func explainUser(err error) error {
+	var unknown account.UnknownError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	return remedy.Errorf("create it (useradd --system "+unknown.Name+"), or name another: [certificate.service] user = …", "%w: %w", ErrMissingUser, err)
+}
+
+// findOwners gives each member the user that its key must belong to.
+func (i *Installer) findOwners(p *plan) error {
+	for at := range p.members {
+		m := &p.members[at]
+		var err error
+		if m.profile.Service == "" {
+			m.owner, err = i.ownerOfCommand(m.item)
+		} else {
+			m.owner, err = i.ownerOfService(p, m.profile.Service)
+		}
+		if err != nil {
+			return fmt.Errorf("certificate %s: %w", m.item.Name, err)
+		}
+	}
+	return nil
+}
+
+func (i *Installer) ownerOfService(p *plan, name string) (account.Account, error) {
+	at := slices.IndexFunc(p.services, func(s served) bool { return s.profile.Name == name })
+	s := p.services[at]
+	owner := s.controller.Account()
+	if owner.UID != 0 || !s.profile.RunsAs {
+		return owner, nil
+	}
+	settings, err := s.profile.Load(i.root())
+	if err != nil {
+		return owner, err
+	}
+	runAs := settings.Get("run_as", "keylime:tss")
+	if runAs == "" {
+		return owner, nil
+	}
+	owner, err = i.accounts().Find(runAs)
+	return owner, explainUser(err)
+}
+
+// ownerOfCommand is for the tenant, which people run: the configured user, else
+// keylime, else root.
+func (i *Installer) ownerOfCommand(item Item) (account.Account, error) {
+	if item.Service.User != "" {
+		owner, err := i.accounts().Find(item.Service.User)
+		return owner, explainUser(err)
+	}
+	if owner, err := i.accounts().Find(keylimeUser); err == nil {
+		return owner, nil
+	}
+	return i.accounts().ByUID(0, 0), nil
+}
+
+// planDropIns makes the drop-ins and refuses what would override them.
+func (i *Installer) planDropIns(p *plan) error {
+	var uses []keylime.Use
+	for _, m := range p.members {
+		uses = append(uses, keylime.Use{Profile: m.profile, Certificate: m.item.Name, UID: m.owner.UID, GID: m.owner.GID})
+	}
+	p.dropIns = keylime.DropIns(uses)
+	for _, drop := range p.dropIns {
+		var environment []string
+		for _, s := range p.services {
+			if s.profile.Component == drop.Profile.Component {
+				environment = s.controller.Environment()
+			}
+		}
+		if err := drop.CheckOverrides(i.root(), environment); err != nil {
+			return err
+		}
+	}
+	return nil
+}

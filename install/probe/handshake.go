@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// The alerts by which servers refuse a client certificate (RFC 8446, section 6.2).
+const (
+	alertHandshakeFailure  tls.AlertError = 40
+	alertBadCertificate    tls.AlertError = 42
+	alertUnsupported       tls.AlertError = 43
+	alertCertificateUnkown tls.AlertError = 46
+	alertUnknownCA         tls.AlertError = 48
+	alertAccessDenied      tls.AlertError = 49
+	alertRequired          tls.AlertError = 116
+)
+
+// ErrNotRefused means that a server accepted a client certificate that must not
+// open its door.
+var ErrNotRefused = errors.New("accepts a server certificate as client")
+
+// ErrUnknownCA means that a server does not know the CA of its own certificate:
+// it will refuse every client, however right.
+var ErrUnknownCA = errors.New("does not trust the CA of the installed certificates")
+
+// Served makes a complete handshake and checks that the installed leaf is
+// served, under the standard verification and up to the root. A server that
+// then asks for a client certificate has done its part.
+func Served(ctx context.Context, t Target) error {
+	verified := false
+	conn, err := t.handshake(ctx, nil, &verified)
+	if err == nil {
+		return conn.NetConn().Close() // no close_notify: nothing was said
+	}
+	// In TLS 1.2 the demand for a client certificate ends the handshake.
+	if alert, isAlert := alertOf(err); isAlert && verified && refusesClient(alert) {
+		return nil
+	}
+	return err
+}
+
+// Refuses presents own, a certificate without clientAuth, and checks that the
+// server ends the conversation because of it. ErrNotRefused and ErrUnknownCA
+// are the two ways this goes wrong at a server that works.
+func Refuses(ctx context.Context, t Target, own tls.Certificate) error {
+	leafOnly := own
+	leafOnly.Certificate = own.Certificate[:1] // the server must know the intermediate itself
+	verified := false
+	conn, err := t.handshake(ctx, &leafOnly, &verified)
+	if err == nil {
+		// In TLS 1.3 the answer comes behind the handshake. Nothing is written
+		// before it is read: unread bytes would turn the alert into a reset.
+		_, err = conn.Read(make([]byte, 1))
+		conn.NetConn().Close()
+	}
+	alert, isAlert := alertOf(err)
+	switch {
+	case !verified:
+		return err
+	case isAlert && alert == alertUnknownCA:
+		return fmt.Errorf("%s: %w", t.Address, ErrUnknownCA)
+	case isAlert && alert != alertRequired && refusesClient(alert):
+		return nil
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+		return nil
+	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%s: %w", t.Address, ErrNotRefused)
+	}
+	return err
+}
+
+func refusesClient(alert tls.AlertError) bool {
+	switch alert {
+	case alertHandshakeFailure, alertBadCertificate, alertUnsupported, alertCertificateUnkown, alertAccessDenied, alertRequired:
+		return true
+	}
+	return false
+}
+
+// handshake connects and shakes hands, offering client when it is asked for a
+// certificate. The connection has a deadline; verified becomes true as soon as
+// the server's certificate has passed.
+func (t Target) handshake(ctx context.Context, client *tls.Certificate, verified *bool) (*tls.Conn, error) {
+	config, err := t.config()
+	if err != nil {
+		return nil, err
+	}
+	check := config.VerifyConnection
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		err := check(state)
+		*verified = err == nil
+		return err
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if client == nil {
+			return &tls.Certificate{}, nil
+		}
+		return client, nil // always: the default would hold it back from a server that lists other CAs
+	}
+	tcp, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", t.Address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(tcp, config)
+	err = errors.Join(tcp.SetDeadline(time.Now().Add(dialTimeout)), conn.HandshakeContext(ctx))
+	if err != nil {
+		tcp.Close()
+		return nil, fmt.Errorf("%s: %w", t.Address, t.explain(err))
+	}
+	return conn, nil
+}
+
+// alertOf returns the alert that the server sent, if err is one.
+func alertOf(err error) (tls.AlertError, bool) {
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return 0, false
+	}
+	// crypto/tls keeps its alert type to itself; the text is the same.
+	for code := range 256 {
+		if alert := tls.AlertError(code); alert.Error() == remote.Err.Error() {
+			return alert, true
+		}
+	}
+	return 0, false
+}

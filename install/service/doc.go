@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package service stops and starts the services that read certificates.
+//
+// Keylime's services read their files once, and die of SIGHUP, some of them in
+// part only: so a service is always restarted whole. Where systemd runs and
+// knows the unit, it does that (systemd.go, the only file that speaks D-Bus).
+// Elsewhere the service is a process tree: found by its pid file or by who
+// listens on its port, ended by TERM to every member, by KILL to what is left
+// ten seconds later, and started again in a session of its own.
+// The package never sends HUP, never signals by name or by a number it has not
+// just checked, never uses a shell and never replaces a log.
+package service

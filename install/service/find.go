@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"funlab.casa/omen/install/remedy"
+)
+
+// running returns the top processes of the service: the one in the pid file and
+// those above whoever listens on the port. Nobody is no error; a stranger on
+// the port is one.
+func (s *Process) running() ([]process, error) {
+	var tops []process
+	if p, ok := s.fromPIDFile(); ok {
+		tops = append(tops, p)
+	}
+	holders, err := listeners(s.spec.Port)
+	if err != nil {
+		return nil, err
+	}
+	for _, holder := range holders {
+		top, ok := climb(holder, s.marker)
+		if !ok {
+			return nil, remedy.Errorf("end it, or correct start or probe in [certificate.service]",
+				"port %d is held by process %d (%s), which is not %s", s.spec.Port, holder.pid, holder.command(), s.marker)
+		}
+		if !slices.ContainsFunc(tops, func(p process) bool { return p.pid == top.pid }) {
+			tops = append(tops, top)
+		}
+	}
+	return tops, nil
+}
+
+// climb returns the highest of p and its ancestors that names the program,
+// below this process.
+func climb(p process, program string) (process, bool) {
+	top, found := process{}, false
+	for !protected(p) {
+		if p.names(program) {
+			top, found = p, true
+		}
+		parent, err := readProcess(p.parent)
+		if err != nil || parent.pid == 0 {
+			break
+		}
+		p = parent
+	}
+	return top, found
+}
+
+// wrappers are programs that only start another one.
+var wrappers = []string{"env", "nice", "ionice", "nohup", "setpriv", "sh", "bash", "perl"}
+
+// markerOf returns the word by which a command is recognised in a process list.
+func markerOf(start []string) (string, error) {
+	for _, word := range start {
+		base := filepath.Base(word)
+		wrapped := slices.Contains(wrappers, base) || strings.HasPrefix(base, "python")
+		if !wrapped && !strings.HasPrefix(word, "-") && !strings.Contains(word, "=") {
+			return base, nil
+		}
+	}
+	return "", fmt.Errorf("start = %q names no program", start)
+}
+
+// checkStart refuses a command that cannot be what it says.
+func checkStart(start []string) error {
+	if !filepath.IsAbs(start[0]) {
+		return remedy.Errorf("give the full path", "start = %q: not an absolute path", start[0])
+	}
+	info, err := os.Stat(start[0])
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return fmt.Errorf("start = %q: not executable", start[0])
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"funlab.casa/omen/install/account"
+)
+
+// launch is one way to start a program.
+type launch struct {
+	arguments   []string
+	directory   string
+	environment []string
+	log         string // absolute path, "" for none
+	account     account.Account
+}
+
+// child is a process that we started and whose end we notice.
+type child struct {
+	name  string
+	ended chan struct{}
+	state *os.ProcessState // valid once ended is closed
+}
+
+func (c *child) alive() error {
+	select {
+	case <-c.ended:
+		return fmt.Errorf("%s: %w: %s", c.name, ErrNotRunning, c.state)
+	default:
+		return nil
+	}
+}
+
+// environment is all that a service gets from us: nothing of ours is for it.
+func environment(who account.Account) []string {
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8",
+		"HOME=" + who.Home,
+		"USER=" + who.Name,
+		"LOGNAME=" + who.Name,
+	}
+}
+
+func (s *Process) command() launch {
+	next := launch{arguments: s.spec.Start, directory: "/", environment: environment(s.runAs), account: s.runAs}
+	if s.spec.Log != "" {
+		next.log = s.path(s.spec.Log)
+	}
+	return next
+}
+
+// remember notes how processes could be started again as they are.
+func remember(running []process) []launch {
+	var launches []launch
+	for _, p := range running {
+		if found, err := p.launch(); err == nil {
+			launches = append(launches, found)
+		}
+	}
+	return launches
+}
+
+func (p process) launch() (launch, error) {
+	proc := fmt.Sprintf("/proc/%d/", p.pid)
+	environ, errEnviron := os.ReadFile(proc + "environ")
+	directory, errDir := os.Readlink(proc + "cwd")
+	program, errProgram := os.Readlink(proc + "exe")
+	uid, gid, errOwner := p.owner()
+	groups, errGroups := p.groups()
+	arguments := p.arguments()
+	if err := errors.Join(errEnviron, errDir, errProgram, errOwner, errGroups); err != nil {
+		return launch{}, err
+	}
+	if len(arguments) == 0 {
+		return launch{}, fmt.Errorf("process %d: no command line", p.pid)
+	}
+	// Where argv[0] is a path it counts: a virtual environment is found by it.
+	if _, err := os.Stat(arguments[0]); err != nil || !filepath.IsAbs(arguments[0]) {
+		arguments[0] = program
+	}
+	return launch{
+		arguments: arguments, directory: directory, log: p.output(),
+		environment: strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"),
+		account:     account.Account{UID: uid, GID: gid, Groups: groups},
+	}, nil
+}
+
+// output is the file that standard output goes to, "" when it is none.
+func (p process) output() string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", p.pid))
+	if err != nil || !strings.HasPrefix(path, "/") {
+		return ""
+	}
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
+}
+
+// start runs l in a session of its own and writes the pid file.
+func (s *Process) start(l launch) error {
+	command := exec.Command(l.arguments[0], l.arguments[1:]...)
+	command.Dir, command.Env = l.directory, l.environment
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: credential(l.account)}
+	log, err := openLog(l.log)
+	if err != nil {
+		return err
+	}
+	if log != nil {
+		defer log.Close()
+		command.Stdout, command.Stderr = log, log
+	}
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", l.arguments[0], err)
+	}
+	s.child = &child{name: s.marker, ended: make(chan struct{})}
+	go s.child.reap(command)
+	return s.writePIDFile(command.Process.Pid)
+}
+
+// reap waits for the end of a child, however long it lives.
+func (c *child) reap(command *exec.Cmd) {
+	// The error is the exit status, which the state holds too.
+	_ = command.Wait()
+	c.state = command.ProcessState
+	close(c.ended)
+}
+
+// credential is nil when nothing has to change, so that a caller who is not
+// root can start services as itself.
+func credential(who account.Account) *syscall.Credential {
+	if who.UID == os.Geteuid() && os.Geteuid() != 0 {
+		return nil
+	}
+	groups := make([]uint32, 0, len(who.Groups))
+	for _, group := range who.Groups {
+		groups = append(groups, uint32(group))
+	}
+	return &syscall.Credential{Uid: uint32(who.UID), Gid: uint32(who.GID), Groups: groups}
+}
+
+// openLog opens a log for appending; a link there, or anything but a file, is
+// an error, and so is writing over what it holds.
+func openLog(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	log, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if info, err := log.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("open log %s: not a regular file", path), err, log.Close())
+	}
+	return log, nil
+}

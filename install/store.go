@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"funlab.casa/omen/install/beneath"
+)
+
+const (
+	setsName    = "keylime"     // the folder of generations, below the state directory
+	currentName = "current"     // the link in it
+	waitingLink = "current.new" // becomes current by one rename
+	wayMode     = 0o711         // folders on the way: to pass, not to list
+	certMode    = 0o644
+	keyMode     = 0o600
+	maxNumber   = 999999
+)
+
+// generationName is the only shape of a folder that is ours.
+var generationName = regexp.MustCompile(`^gen-[0-9]{6}$`)
+
+// store is the folder of generations.
+type store struct{ dir *beneath.Dir }
+
+// none is the number of no generation.
+const none = -1
+
+func nameOf(number int) string { return fmt.Sprintf("gen-%06d", number) }
+
+// openStore opens the folder of generations.
+func openStore(root, stateDir string) (store, error) {
+	state, err := beneath.Open(root, stateDir)
+	if err != nil {
+		return store{}, err
+	}
+	defer state.Close()
+	dir, err := state.Sub(setsName)
+	return store{dir}, err
+}
+
+func (s store) close() { s.dir.Close() }
+
+// numbers lists the generations, sorted.
+func (s store) numbers() ([]int, error) {
+	names, err := s.dir.Names()
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	for _, name := range names {
+		if generationName.MatchString(name) {
+			number, err := strconv.Atoi(name[len("gen-"):])
+			if err != nil {
+				return nil, err
+			}
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers, nil
+}
+
+// current returns the number that the link names, none without a link.
+func (s store) current() (int, error) {
+	target, err := s.dir.ReadLink(currentName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return none, err
+	}
+	if !generationName.MatchString(target) {
+		return none, fmt.Errorf("%s/%s points to %q, which is no generation", s.dir.Path(), currentName, target)
+	}
+	return strconv.Atoi(target[len("gen-"):])
+}
+
+// next returns a number above every generation there is.
+func (s store) next() (int, error) {
+	numbers, err := s.numbers()
+	if err != nil || len(numbers) == 0 {
+		return 0, err
+	}
+	last := numbers[len(numbers)-1]
+	if last >= maxNumber {
+		return none, fmt.Errorf("%s: generation numbers are used up", s.dir.Path())
+	}
+	return last + 1, nil
+}
+
+// write makes a generation: every file durable, then the folder, then the
+// folder's entry. A set that could not be finished is removed.
+func (s store) write(number int, files []beneath.File) error {
+	dir, err := s.dir.Make(nameOf(number), wayMode, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, file := range files {
+		if err := dir.Create(file); err != nil {
+			return errors.Join(err, s.dir.RemoveFlat(nameOf(number)))
+		}
+	}
+	return errors.Join(dir.Sync(), s.dir.Sync())
+}
+
+// read returns every file of a generation.
+func (s store) read(number int) ([]beneath.File, error) {
+	dir, err := s.dir.Sub(nameOf(number))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return readPlain(dir)
+}
+
+// maxFiles bounds a set.
+const maxFiles = 256
+
+// readPlain reads a folder that holds small regular files and nothing else.
+func readPlain(dir *beneath.Dir) ([]beneath.File, error) {
+	names, err := dir.Names()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > maxFiles {
+		return nil, fmt.Errorf("%s: more than %d files", dir.Path(), maxFiles)
+	}
+	files := make([]beneath.File, 0, len(names))
+	for _, name := range names {
+		file, err := dir.Read(name, maxFile)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+// switchTo makes a generation current by one rename; none takes the link away.
+func (s store) switchTo(number int) error {
+	if number == none {
+		return errors.Join(s.dir.Remove(currentName), s.dir.Sync())
+	}
+	if err := s.dir.Remove(waitingLink); err != nil {
+		return err
+	}
+	if err := s.dir.Symlink(nameOf(number), waitingLink); err != nil {
+		return err
+	}
+	if err := s.dir.Rename(waitingLink, currentName); err != nil {
+		return errors.Join(err, s.dir.Remove(waitingLink))
+	}
+	return s.dir.Sync()
+}
+
+// prune removes every generation but those to keep, and a link left waiting.
+func (s store) prune(keep ...int) error {
+	numbers, err := s.numbers()
+	if err != nil {
+		return err
+	}
+	errs := []error{s.dir.Remove(waitingLink)}
+	for _, number := range numbers {
+		if !slices.Contains(keep, number) {
+			errs = append(errs, s.dir.RemoveFlat(nameOf(number)))
+		}
+	}
+	return errors.Join(append(errs, s.dir.Sync())...)
+}
+
+// before returns the newest generation older than number, or none.
+func (s store) before(number int) (int, error) {
+	numbers, err := s.numbers()
+	if err != nil {
+		return none, err
+	}
+	older := none
+	for _, candidate := range numbers {
+		if candidate < number {
+			older = candidate
+		}
+	}
+	return older, nil
+}
+
+// file picks one file out of a set.
+func file(files []beneath.File, name string) (beneath.File, bool) {
+	at := slices.IndexFunc(files, func(f beneath.File) bool { return f.Name == name })
+	if at < 0 {
+		return beneath.File{}, false
+	}
+	return files[at], true
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/install"
+	"funlab.casa/omen/internal/bao"
+	"funlab.casa/omen/internal/config"
+	"funlab.casa/omen/issuer"
+)
+
+// stateFolder is where the agent keeps its record of the TPM and its status,
+// below install.DefaultStateDir.
+const stateFolder = "state"
+
+// maxFile bounds the small files that the configuration names, in bytes.
+const maxFile = 64 << 10
+
+// Agent does the job of one host. It is made once and renews many times, one
+// renewal at a time.
+type Agent struct {
+	config  *config.Config
+	tpm     host.Config
+	bao     *bao.Client
+	anchors map[string]*x509.Certificate // by file
+	install *install.Installer
+	state   string // folder
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// New makes the agent of a checked configuration. It reads the files that the
+// configuration names, and touches neither TPM nor network. Its errors are of
+// the configuration: *config.Error.
+func New(c *config.Config, log *slog.Logger) (*Agent, error) {
+	a := &Agent{
+		config:  c,
+		anchors: map[string]*x509.Certificate{},
+		install: &install.Installer{Log: log},
+		state:   filepath.Join(install.DefaultStateDir, stateFolder),
+		log:     log,
+		now:     time.Now,
+	}
+	var err error
+	if a.tpm, err = hostConfig(c.TPM); err != nil {
+		return nil, err
+	}
+	a.tpm.StateDir = a.state
+	if err := a.readAnchors(); err != nil {
+		return nil, err
+	}
+	a.bao, err = bao.New(bao.Config{
+		Addresses: c.OpenBao.Addresses, CAFile: c.OpenBao.CAFile, Namespace: c.OpenBao.Namespace,
+		TLSServerName: c.OpenBao.TLSServerName, AuthPath: c.OpenBao.AuthPath,
+	})
+	if err != nil {
+		return nil, &config.Error{File: c.OpenBao.CAFile, Err: err, Hint: "correct the [openbao] table"}
+	}
+	return a, nil
+}
+
+func (a *Agent) readAnchors() error {
+	for _, c := range a.config.Certificates {
+		if a.anchors[c.Anchor] != nil {
+			continue
+		}
+		text, err := readSmall(c.Anchor)
+		if err == nil {
+			a.anchors[c.Anchor], err = issuer.ParseAnchor(text)
+		}
+		if err != nil {
+			return &config.Error{File: c.Anchor, Err: err, Hint: "the anchor is one self-signed root certificate as PEM, and no intermediate"}
+		}
+	}
+	return nil
+}
+
+// hostConfig turns the [tpm] table into what opens the TPM.
+func hostConfig(c config.TPM) (host.Config, error) {
+	h := host.Config{Device: c.Device, EK: c.EK, EventLog: c.EventLog}
+	var err error
+	if h.OwnerAuth, err = authValue(c.OwnerAuthFile); err != nil {
+		return h, err
+	}
+	h.EndorsementAuth, err = authValue(c.EndorsementAuthFile)
+	return h, err
+}
+
+func authValue(file string) (value host.AuthValue, err error) {
+	if file == "" {
+		return value, nil
+	}
+	text, err := readSmall(file)
+	if err == nil {
+		value, err = host.NewAuthValue(bytes.TrimRight(text, "\n"))
+	}
+	if err != nil {
+		err = &config.Error{File: file, Err: err, Hint: "the file holds the authorisation value and nothing else, at most 64 bytes"}
+	}
+	return value, err
+}
+
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("larger than %d KiB", maxFile>>10)
+	}
+	return b, err
+}
+
+// order is one certificate on its way from configuration to file.
+type order struct {
+	cert    *config.Certificate
+	request issuer.Request
+	key     *issuer.Key
+	issued  *issuer.Issued
+}
+
+// orders lists the certificates to renew: those named, or all.
+func (a *Agent) orders(only []string) ([]*order, error) {
+	wanted := map[string]bool{}
+	for _, name := range only {
+		wanted[name] = true
+	}
+	var orders []*order
+	for i := range a.config.Certificates {
+		c := &a.config.Certificates[i]
+		if len(only) > 0 && !wanted[c.Name] {
+			continue
+		}
+		delete(wanted, c.Name)
+		orders = append(orders, &order{cert: c, request: request(c)})
+	}
+	for name := range wanted {
+		return nil, &config.Error{File: "--certificate", Err: fmt.Errorf("no certificate %q", name), Hint: "name one of the [[certificate]] tables"}
+	}
+	return orders, nil
+}
+
+func request(c *config.Certificate) issuer.Request {
+	usage := issuer.ServerAuth
+	if c.Usage() == config.Client {
+		usage = issuer.ClientAuth
+	}
+	return issuer.Request{
+		Name: c.Name, CommonName: c.CommonName, DNS: c.DNS, IP: c.IP, URI: c.URI,
+		Usage: usage, TTL: c.TTL.Duration,
+	}
+}
+
+// refused reports whether err is a final no of the server, which only an
+// operator can change.
+func refused(err error) bool {
+	var e *bao.Error
+	return errors.As(err, &e) && !e.Retryable() && !e.StartOver()
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// How long to wait after an attempt that failed. There is never more than one
+// attempt a minute, whatever the server answers.
+const (
+	afterFailure = 2 * time.Minute // the first wait; then longer, with jitter
+	atLeast      = time.Minute
+	atMost       = 30 * time.Minute
+	afterRefusal = time.Hour // only an operator can change a final refusal
+)
+
+// Run renews all certificates whenever the first of them is due, until ctx ends,
+// which is not an error.
+func (a *Agent) Run(ctx context.Context) error {
+	wait := &backoff.ExponentialBackOff{
+		InitialInterval: afterFailure, MaxInterval: atMost, Multiplier: 2, RandomizationFactor: 0.5,
+	}
+	wait.Reset()
+	for {
+		pause, err := a.untilDue()
+		if err != nil {
+			return err
+		}
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		outcome, err := a.Renew(ctx, nil)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			a.log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
+			wait.Reset()
+			pause = atLeast
+		case refused(err):
+			a.log.Error("refused; an operator has to change something", "error", err, "next", afterRefusal)
+			pause = afterRefusal
+		default:
+			pause = max(wait.NextBackOff(), atLeast)
+			a.log.Error("renewal failed; what was served before is in place", "error", err, "next", pause)
+		}
+		if !sleep(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// untilDue is how long nothing has to be renewed.
+func (a *Agent) untilDue() (time.Duration, error) {
+	status, err := a.Status()
+	if err != nil {
+		return 0, err
+	}
+	return max(status.NextRenewal.Sub(a.now()), 0), nil
+}
+
+// sleep waits and reports whether it waited to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"funlab.casa/omen/install"
+	"funlab.casa/omen/internal/bao"
+	"funlab.casa/omen/internal/config"
+	"funlab.casa/omen/issuer"
+)
+
+// Record is what is kept of the last renewals, for people. It is never an input
+// to a decision.
+type Record struct {
+	Host        string    `json:"host,omitempty"`
+	LastAttempt time.Time `json:"last_attempt,omitzero"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	Failure     *Failure  `json:"failure,omitempty"` // of the last attempt
+}
+
+// Failure is why the last attempt ended.
+type Failure struct {
+	Step       Step   `json:"step"`
+	Rule       string `json:"rule,omitempty"` // of the server's refusal
+	Message    string `json:"message"`
+	RolledBack bool   `json:"rolled_back"`
+}
+
+// recordName is the record's file in the state folder.
+const recordName = "status.json"
+
+// remember writes the record. A renewal does not fail because its record could
+// not be written.
+func (a *Agent) remember(outcome *Outcome, err error) {
+	r := a.recall()
+	r.LastAttempt, r.Failure = a.now(), nil
+	if err == nil {
+		r.Host, r.LastSuccess = outcome.Host, r.LastAttempt
+	} else {
+		r.Failure = failure(err)
+	}
+	if err := a.write(r); err != nil {
+		a.log.Warn("status is not written", "error", err)
+	}
+}
+
+func failure(err error) *Failure {
+	f := &Failure{Message: err.Error()}
+	var step *StepError
+	if errors.As(err, &step) {
+		f.Step, f.RolledBack = step.Step, step.RolledBack
+	}
+	var server *bao.Error
+	if errors.As(err, &server) {
+		f.Rule = string(server.Rule)
+	}
+	return f
+}
+
+// write replaces the record whole, so that a reader never sees half of one.
+func (a *Agent) write(r Record) error {
+	if err := os.MkdirAll(a.state, 0o700); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(a.state, recordName+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(a.state, recordName))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// recall reads the record; an absent or unreadable one is empty.
+func (a *Agent) recall() (r Record) {
+	text, err := readSmall(filepath.Join(a.state, recordName))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			a.log.Warn("status is not read", "error", err)
+		}
+		return r
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return Record{}
+	}
+	return r
+}
+
+// Status is what is installed on this host and what the last renewals did.
+type Status struct {
+	Record
+	Generation   int           `json:"generation"` // -1: nothing is installed
+	Certificates []Certificate `json:"certificates"`
+	NextRenewal  time.Time     `json:"next_renewal,omitzero"` // zero: now
+}
+
+// Certificate is one configured certificate as it is on disk; without a serial
+// it is not installed.
+type Certificate struct {
+	install.Certificate
+	Profile string    `json:"profile"`
+	Service string    `json:"service"` // what serves it or reads it
+	RenewAt time.Time `json:"renew_at,omitzero"`
+}
+
+// Status reads what is on disk. It asks no service; Verify does.
+func (a *Agent) Status() (*Status, error) {
+	s := &Status{Record: a.recall(), Generation: -1}
+	current, err := a.install.Current()
+	if err != nil && !errors.Is(err, install.ErrNotInstalled) {
+		return nil, at(StepInstall, "", err)
+	}
+	if err == nil {
+		s.Generation = current.Generation
+	}
+	for i := range a.config.Certificates {
+		s.Certificates = append(s.Certificates, describeCertificate(&a.config.Certificates[i], current))
+	}
+	s.NextRenewal = due(s.Certificates)
+	return s, nil
+}
+
+func describeCertificate(c *config.Certificate, current *install.Installed) Certificate {
+	d := Certificate{Certificate: install.Certificate{Name: c.Name, CommonName: c.CommonName}, Profile: c.Profile, Service: c.Serves()}
+	if current == nil {
+		return d
+	}
+	for _, installed := range current.Certificates {
+		if installed.Name == c.Name {
+			d.Certificate = installed
+			d.RenewAt = issuer.RenewAt(installed.NotBefore, installed.NotAfter)
+		}
+	}
+	return d
+}
+
+// due is when the first of the certificates has to be renewed; the zero time,
+// long ago, when one is not installed.
+func due(certificates []Certificate) time.Time {
+	first := certificates[0].RenewAt
+	for _, c := range certificates[1:] {
+		if c.RenewAt.Before(first) {
+			first = c.RenewAt
+		}
+	}
+	return first
+}
+
+// ErrNotServed says that a probe found something wrong.
+var ErrNotServed = errors.New("not everything that is installed is served")
+
+// Verify asks every configured service now whether what is installed is what is
+// served. The findings are complete whether or not there is an error, which is
+// a *StepError of step probe.
+func (a *Agent) Verify(ctx context.Context) ([]install.Finding, error) {
+	findings := a.install.Verify(ctx, a.emptyItems())
+	for _, f := range findings {
+		if f.Err != nil {
+			return findings, at(StepProbe, f.Certificate, fmt.Errorf("%w: %s: %w", ErrNotServed, f.Check, f.Err))
+		}
+	}
+	return findings, nil
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// A Primary describes a primary key of the endorsement hierarchy: how it is
+// made, where it may lie already, and how it is recognised.
+type Primary struct {
+	// Template makes the key; the same TPM makes the same key each time.
+	Template tpm2.TPMTPublic
+	// Handle is where the key may be persistent; 0 is nowhere.
+	Handle tpm2.TPMHandle
+	// Accept judges a public area (TPMT_PUBLIC) that was found at Handle or
+	// made from Template. It returns an error for another key.
+	Accept func(public []byte) error
+}
+
+// A Key is a key that can be used inside the block it was given to.
+type Key struct {
+	handle tpm2.TPMHandle
+	name   tpm2.TPM2BName
+	public tpm2.TPMTPublic
+	raw    []byte
+}
+
+// Public is the key's TPMT_PUBLIC (TPM 2.0 part 2, section 12.2.4).
+func (k Key) Public() []byte { return bytes.Clone(k.raw) }
+
+// Persistent says whether the key outlives the block.
+func (k Key) Persistent() bool { return k.handle>>24 == tpm2.TPMHandle(tpm2.TPMHTPersistent) }
+
+// KnownKey is a key that a record says is persistent at handle with this
+// public area. Making it costs no command; if the record is wrong, what is
+// signed with it does not verify.
+func KnownKey(handle tpm2.TPMHandle, public []byte) (Key, error) {
+	key := Key{handle: handle}
+	if !key.Persistent() {
+		return Key{}, fmt.Errorf("known key: handle 0x%08x is not persistent", uint32(handle))
+	}
+	return key.withPublic(tpm2.BytesAs2B[tpm2.TPMTPublic](public))
+}
+
+// withPublic fills in a public area and the Name that follows from it; no name
+// is taken from outside.
+func (k Key) withPublic(public tpm2.TPM2BPublic) (Key, error) {
+	contents, err := public.Contents()
+	if err != nil {
+		return Key{}, fmt.Errorf("read public area: %w", err)
+	}
+	hash, err := contents.NameAlg.Hash()
+	if err != nil {
+		return Key{}, fmt.Errorf("read public area: %w", err)
+	}
+	k.public, k.raw = *contents, public.Bytes()
+	digest := hash.New()
+	digest.Write(k.raw)
+	k.name = tpm2.TPM2BName{Buffer: digest.Sum([]byte{byte(contents.NameAlg >> 8), byte(contents.NameAlg)})}
+	return k, nil
+}
+
+// qualified is the Name a primary of the endorsement hierarchy has when it is
+// chained to its hierarchy (TPM 2.0 part 1, section 26.5).
+func (k Key) qualified() []byte {
+	hash, err := k.public.NameAlg.Hash()
+	if err != nil {
+		return nil
+	}
+	digest := hash.New()
+	digest.Write(tpm2.HandleName(tpm2.TPMRHEndorsement).Buffer)
+	digest.Write(k.name.Buffer)
+	return digest.Sum(k.name.Buffer[:2:2])
+}
+
+// WithPrimary runs fn with the key: the persistent one, if the handle holds
+// exactly it, else one that is made now and flushed when fn returns.
+func (t *TPM) WithPrimary(ctx context.Context, primary Primary, fn func(Key) error) error {
+	key, found, err := t.find(ctx, primary)
+	if err != nil {
+		return err
+	}
+	if found {
+		return fn(key)
+	}
+	return t.create(ctx, primary, fn)
+}
+
+// find looks whether the handle holds the key. A foreign key there is not an
+// error, and is left alone.
+func (t *TPM) find(ctx context.Context, primary Primary) (Key, bool, error) {
+	if primary.Handle == 0 {
+		return Key{}, false, nil
+	}
+	response, err := tpm2.ReadPublic{ObjectHandle: primary.Handle}.Execute(t.in(ctx))
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return Key{}, false, nil
+	}
+	if err != nil {
+		return Key{}, false, fmt.Errorf("read persistent handle 0x%08x: %w", uint32(primary.Handle), err)
+	}
+	key, err := Key{handle: primary.Handle}.withPublic(response.OutPublic)
+	if err != nil || primary.Accept(key.raw) != nil {
+		return Key{}, false, nil //nolint:nilerr // a key of another shape is simply not ours
+	}
+	return key, bytes.Equal(response.QualifiedName.Buffer, key.qualified()), nil
+}
+
+func (t *TPM) create(ctx context.Context, primary Primary, fn func(Key) error) (err error) {
+	response, err := tpm2.CreatePrimary{
+		PrimaryHandle: t.endorsement(),
+		InPublic:      tpm2.New2B(primary.Template),
+	}.Execute(t.in(ctx))
+	if err != nil {
+		return fmt.Errorf("create primary key: %w", hint(err))
+	}
+	defer func() { err = errors.Join(err, t.flush(ctx, response.ObjectHandle)) }()
+	key, err := Key{handle: response.ObjectHandle}.withPublic(response.OutPublic)
+	if err != nil {
+		return err
+	}
+	if err := primary.Accept(key.raw); err != nil {
+		return fmt.Errorf("create primary key: %w", err)
+	}
+	return fn(key)
+}
+
+// Persist keeps a copy of key at handle, with the owner's authorisation. What
+// lies there already is never removed: the TPM refuses with TPM_RC_NV_DEFINED.
+func (t *TPM) Persist(ctx context.Context, key Key, handle tpm2.TPMHandle) error {
+	_, err := tpm2.EvictControl{
+		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: t.config.OwnerAuth.session()},
+		ObjectHandle:     &tpm2.NamedHandle{Handle: key.handle, Name: key.name},
+		PersistentHandle: handle,
+	}.Execute(t.in(ctx))
+	if err != nil {
+		return fmt.Errorf("persist key at 0x%08x: %w", uint32(handle), err)
+	}
+	return nil
+}
+
+func (t *TPM) endorsement() tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: t.config.EndorsementAuth.session()}
+}
+
+func (t *TPM) flush(ctx context.Context, handle tpm2.TPMHandle) error {
+	if _, err := (tpm2.FlushContext{FlushHandle: handle}).Execute(t.cleanup(ctx)); err != nil {
+		return fmt.Errorf("flush 0x%08x: %w", uint32(handle), err)
+	}
+	return nil
+}
+
+// hint adds what an operator can do to the TPM's own words.
+func hint(err error) error {
+	switch {
+	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
+		return fmt.Errorf("%w: no free slot: %w", ErrBusy, err)
+	case errors.Is(err, tpm2.TPMRCBadAuth), errors.Is(err, tpm2.TPMRCAuthFail):
+		return fmt.Errorf("the endorsement hierarchy has another authorisation value: %w", err)
+	case errors.Is(err, tpm2.TPMRCHierarchy):
+		return fmt.Errorf("the endorsement hierarchy is disabled: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/openbao/openbao/sdk/v2/framework"
+	"github.com/openbao/openbao/sdk/v2/helper/locksutil"
+	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
+)
+
+// operationPrefix begins the OpenAPI names of all operations.
+const operationPrefix = "tpm"
+
+// Version is the version the plugin reports to OpenBao, a semantic version with
+// its v; the linker sets it for releases.
+var Version = "v0.1.0"
+
+// backend is one mount of the auth method.
+type backend struct {
+	*framework.Backend
+
+	challenges *challenges
+	vendors    vendors
+	wallClock  func() time.Time // for certificates; challenges have their own clock
+	random     io.Reader
+
+	// hosts keeps operators' changes to host records apart from logins, and pins
+	// logins of one TPM or AK apart from each other, where the storage has no
+	// transactions.
+	hosts sync.RWMutex
+	pins  []*locksutil.LockEntry
+}
+
+// Factory makes the backend of one mount; it is what OpenBao calls.
+func Factory(ctx context.Context, config *logical.BackendConfig) (logical.Backend, error) {
+	b, err := newBackend(config.BackendUUID)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Setup(ctx, config); err != nil {
+		return nil, fmt.Errorf("set up backend: %w", err)
+	}
+	return b, nil
+}
+
+func newBackend(mountUUID string) (*backend, error) {
+	start := time.Now()
+	c, err := newChallenges(rand.Reader, mountUUID, func() time.Duration { return time.Since(start) })
+	if err != nil {
+		return nil, err
+	}
+	b := &backend{
+		challenges: c,
+		wallClock:  time.Now,
+		random:     rand.Reader,
+		pins:       locksutil.CreateLocks(),
+	}
+	b.Backend = &framework.Backend{
+		Help:           strings.TrimSpace(backendHelp),
+		BackendType:    logical.TypeCredential,
+		RunningVersion: Version,
+		AuthRenew:      refuseRenewal,
+		Clean:          func(context.Context) { b.challenges.drop() },
+		PathsSpecial: &logical.Paths{
+			Unauthenticated: []string{challengePath, loginPath},
+			SealWrapStorage: []string{configKey},
+		},
+		Paths: []*framework.Path{
+			b.pathConfig(),
+			b.pathRoleList(), b.pathRole(),
+			b.pathHostList(), b.pathHost(),
+			b.pathChallenge(), b.pathLogin(),
+		},
+	}
+	return b, nil
+}
+
+// HandleRequest is the one door. A panic behind it becomes the refusal
+// internal, and what the framework says about a field of a host's message
+// becomes one of our own words: its text quotes the client.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, b.refusal(req, attest.Refuse(attest.RuleInternal, "panic: %v", p))
+		}
+	}()
+	resp, err = b.Backend.HandleRequest(ctx, req)
+	if err == nil && resp.IsError() && spokenByHosts(req) {
+		return nil, b.refusal(req, attest.Refuse(attest.RuleSyntax, "%v", resp.Error()))
+	}
+	return resp, err
+}
+
+// spokenByHosts reports whether a request is of the protocol, not of an operator.
+func spokenByHosts(req *logical.Request) bool {
+	return (req.Path == challengePath || req.Path == loginPath) && req.Operation != logical.HelpOperation
+}
+
+// refuseRenewal answers for tokens that are not batch tokens; OpenBao refuses
+// those by itself. A host that wants another token proves itself again.
+func refuseRenewal(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+	return logical.ErrorResponse("tokens of this auth method cannot be renewed: log in again"), nil
+}
+
+const backendHelp = `
+The tpm auth method lets hosts log in by proving their TPM.
+
+A host asks for a challenge with the certificate of its TPM's endorsement key
+and answers with a quote that only this TPM can make, over PCRs that the role
+names. An operator says with config which TPM vendors to believe and which
+addresses hosts use, with role what a login gives, and with host which TPMs
+belong to which host.
+`

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
+)
+
+// refusal turns a refusal into the error the host gets: the rule and nothing
+// else, under the rule's HTTP status, unwrapped because OpenBao's plugin
+// protocol looks at the type alone. The detail goes to the operator's log. Other
+// errors pass untouched: OpenBao forwards a request by the text of a storage
+// error.
+func (b *backend) refusal(req *logical.Request, err error) error {
+	var r *attest.Refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	log := b.Logger().Info
+	if r.Rule == attest.RuleInternal {
+		log = b.Logger().Error
+	}
+	log("refused", "rule", string(r.Rule), "detail", printable(r.Detail), "path", req.Path, "remote", remote(req))
+	return logical.CodedError(r.Rule.Status(), r.Public())
+}
+
+// maxDetail bounds what one refusal may write into the log.
+const maxDetail = 300
+
+// printable makes a detail safe for a terminal and a log: it may quote a client.
+func printable(detail string) string {
+	if len(detail) > maxDetail {
+		detail = detail[:maxDetail] + "…"
+	}
+	return strconv.QuoteToASCII(detail)
+}
+
+func remote(req *logical.Request) string {
+	if req.Connection == nil {
+		return ""
+	}
+	return req.Connection.RemoteAddr
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Judges the code. Every tool is pinned in tools/go.mod or comes from Debian.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bad=$(gofmt -l $(git ls-files --cached --others --exclude-standard '*.go'))
+if [[ -n $bad ]]; then
+	echo "gofmt would change: $bad" >&2
+	exit 1
+fi
+go vet ./...
+go tool -modfile=tools/go.mod golangci-lint run ./...
+git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
+(cd tools && go mod verify >/dev/null)
+go mod tidy -diff
+echo "lint: ok"

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Where OpenBao is, for every client in the world.
+const (
+	BaoAddress  = "https://spire.funlab.casa:8200"
+	BaoAudience = BaoAddress + "||auth/tpm"
+	BaoLog      = "/var/log/openbao/openbao.log"
+	BaoAudit    = "/var/log/openbao/audit.log"
+	AnchorFile  = "/etc/omen-agent/book-of-omens-root.pem"
+	AgentRole   = "keylime" // the role of the auth method in which agents log in
+)
+
+const (
+	baoConfig  = "/etc/openbao/openbao.hcl"
+	baoPlugins = "/usr/local/lib/openbao/plugins"
+)
+
+// An OpenBao is the server that runs on a host of the world.
+type OpenBao struct {
+	Host    *Host
+	Process *Process
+
+	world    *World
+	password string // of the administrator "omen", who can do everything
+}
+
+// StartOpenBao installs and starts OpenBao on h, over TLS, with raft storage
+// and a static seal. On its first start it makes everything itself: the Book
+// of Omens, the roles and policies of names, the administrator, and the auth
+// method at auth/tpm. It returns when the server answers requests, and has
+// given every host the root certificate it pins.
+func (w *World) StartOpenBao(ctx context.Context, h *Host, names []HostNames) error {
+	bao := &OpenBao{Host: h, world: w, password: rand.Text()}
+	if err := bao.install(ctx, names); err != nil {
+		return fmt.Errorf("install OpenBao: %w", err)
+	}
+	w.Watch(h, BaoLog)
+	if err := bao.Start(ctx); err != nil {
+		return err
+	}
+	w.Bao = bao
+	return w.pinRoot(ctx)
+}
+
+// Start starts the server again after [OpenBao.Stop].
+func (b *OpenBao) Start(ctx context.Context) error {
+	process, err := b.Host.Start(BaoLog, "setpriv", "--reuid", "openbao", "--regid", "openbao", "--init-groups",
+		"--no-new-privs", "bao", "server", "-config", baoConfig)
+	if err != nil {
+		return err
+	}
+	b.Process = process
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	return process.Await(ctx, b.healthy)
+}
+
+// Stop ends the server.
+func (b *OpenBao) Stop() error { return b.Process.Stop(10 * time.Second) }
+
+func (b *OpenBao) healthy(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url()+"/v1/sys/health", nil)
+	if err != nil {
+		return err
+	}
+	response, err := b.httpClient().Do(request)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("sys/health says %s", response.Status)
+	}
+	return nil
+}
+
+// url goes by address: the world's own processes have the machine's /etc/hosts.
+func (b *OpenBao) url() string { return "https://" + b.Host.IP + ":8200" }
+
+func (b *OpenBao) install(ctx context.Context, names []HostNames) error {
+	user, err := b.Host.User("openbao")
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"/etc/openbao", "/var/lib/openbao", "/var/log/openbao"} {
+		if _, err := b.Host.Must(ctx, "install", "-d", "-m", "0700", "-o", "openbao", "-g", "openbao", dir); err != nil {
+			return err
+		}
+	}
+	certificate, key, err := b.world.ca.serverPair([]string{b.Host.FQDN()}, []net.IP{net.ParseIP(b.Host.IP)})
+	if err != nil {
+		return err
+	}
+	digest, err := b.installPlugin(ctx)
+	if err != nil {
+		return err
+	}
+	seal := make([]byte, 32)
+	_, _ = rand.Read(seal)
+	var all error
+	for name, content := range map[string][]byte{
+		"tls.crt": certificate, "tls.key": key, "seal.key": seal, "openbao.hcl": []byte(b.config(digest, names)),
+	} {
+		all = errors.Join(all, b.Host.WriteFileAs("/etc/openbao/"+name, content, 0o600, user.UID, user.GID))
+	}
+	return all
+}
+
+// installPlugin copies the plugin to where the server looks for it, and gives
+// the SHA-256 that the server's configuration pins.
+func (b *OpenBao) installPlugin(ctx context.Context) (digest string, err error) {
+	source, err := b.world.Tools.Program(PluginName)
+	if err != nil {
+		return "", err
+	}
+	target := baoPlugins + "/" + PluginName
+	if _, err := b.Host.Must(ctx, "install", "-D", "-m", "0755", source, target); err != nil {
+		return "", err
+	}
+	content, err := b.Host.ReadFile(target)
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:]), err
+}
+
+func (b *OpenBao) config(digest string, names []HostNames) string {
+	text := strings.NewReplacer("{ip}", b.Host.IP, "{address}", BaoAddress, "{audit}", BaoAudit,
+		"{plugins}", baoPlugins, "{command}", PluginName, "{sha256}", digest, "{version}", PluginVersion).Replace(serverConfig)
+	for _, g := range append([]group{bookOfOmens()}, b.initialise(names)...) {
+		text += g.render()
+	}
+	return text
+}
+
+const serverConfig = `disable_mlock = true
+api_addr      = "{address}"
+cluster_addr  = "https://127.0.0.1:8201"
+listener "tcp" {
+  address         = "{ip}:8200"
+  cluster_address = "127.0.0.1:8201"
+  tls_cert_file   = "/etc/openbao/tls.crt"
+  tls_key_file    = "/etc/openbao/tls.key"
+}
+storage "raft" {
+  path    = "/var/lib/openbao"
+  node_id = "spire"
+}
+seal "static" {
+  current_key_id = "1"
+  current_key    = "file:///etc/openbao/seal.key"
+}
+audit "file" "file" {
+  options {
+    file_path = "{audit}"
+  }
+}
+plugin_directory     = "{plugins}"
+plugin_auto_register = true
+plugin "auth" "tpm" {
+  command   = "{command}"
+  version   = "{version}"
+  sha256sum = "{sha256}"
+}
+`
