@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/probe"
 )
 
 // Installed is the current set.
@@ -54,20 +55,7 @@ func (i *Installer) Current() (*Installed, error) {
 
 func describe(name string, leaf *x509.Certificate) Certificate {
 	return Certificate{
-		Name: name, CommonName: leaf.Subject.CommonName, Serial: serial(leaf),
+		Name: name, CommonName: leaf.Subject.CommonName, Serial: probe.Serial(leaf),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}
-}
-
-// serial writes a serial number as OpenBao does.
-func serial(cert *x509.Certificate) string {
-	digits := cert.SerialNumber.Text(16)
-	if len(digits)%2 == 1 {
-		digits = "0" + digits
-	}
-	var pairs []string
-	for ; digits != ""; digits = digits[2:] {
-		pairs = append(pairs, digits[:2])
-	}
-	return strings.Join(pairs, ":")
 }

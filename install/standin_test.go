@@ -35,6 +35,7 @@ func standIn(args []string) error {
 	key := flags.String("key", "", "")
 	ca := flags.String("ca", "", "")
 	demand := flags.Bool("demand", false, "a client certificate is demanded (the agent)")
+	lax := flags.Bool("lax", false, "any certificate of the CA opens the door")
 	plain := flags.String("plain", "", "answer this to /version, without TLS (the agent before mTLS)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -50,6 +51,9 @@ func standIn(args []string) error {
 	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}
 	if *demand {
 		server.TLSConfig.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if *lax {
+		server.TLSConfig.ClientAuth = tls.RequestClientCert
 	}
 	return server.ListenAndServeTLS("", "")
 }

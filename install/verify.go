@@ -114,7 +114,7 @@ func checkService(ctx context.Context, p *plan, s served, files []beneath.File) 
 	ca, _ := file(files, keylime.BundleFile)
 	target := probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content}
 	findings := []Finding{
-		{Certificate: name, Check: checkServed, Detail: serial(own.Leaf), Err: probe.Served(ctx, target)},
+		{Certificate: name, Check: checkServed, Detail: probe.Serial(own.Leaf), Err: probe.Served(ctx, target)},
 		{Certificate: name, Check: checkOwn, Err: probe.Refuses(ctx, target, *own)},
 	}
 	client, err := clientOf(p, files)

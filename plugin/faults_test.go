@@ -27,7 +27,6 @@ func equalSealed(a, b *sealed) bool { return reflect.DeepEqual(a, b) }
 type breakable struct {
 	logical.Storage
 	gets, puts, deletes int // operations until the failure; 0 never fails
-	commit              error
 }
 
 var errBroken = errors.New("disk on fire")

@@ -62,7 +62,7 @@ func changeHost(ctx context.Context, s logical.Storage, name string, d *framewor
 		return nil, err
 	}
 	if before == nil {
-		before = new(host)
+		before = &host{Roles: []string{}, PCRDigests: []string{}}
 	}
 	h := *before
 	if err := h.set(d); err != nil {
@@ -106,7 +106,7 @@ func (h *host) set(d *framework.FieldData) error {
 		h.Roles = v.([]string)
 	}
 	if v, ok := d.GetOk("pcr_digests"); ok {
-		h.PCRDigests = nil
+		h.PCRDigests = []string{}
 		for _, digest := range v.([]string) {
 			h.PCRDigests = append(h.PCRDigests, strings.ToLower(digest))
 		}

@@ -55,7 +55,7 @@ func (r *recorder) String() string {
 
 func newMount(t testing.TB, s logical.Storage, uuid string) *mount {
 	t.Helper()
-	m := &mount{t: t, s: s, view: &logical.StaticSystemView{}, logged: new(recorder)}
+	m := &mount{t: t, s: s, view: &logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}, logged: new(recorder)}
 	made, err := Factory(t.Context(), &logical.BackendConfig{
 		Logger:      hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: m.logged, JSONFormat: true}),
 		System:      m.view,

@@ -40,7 +40,7 @@ func replay(t *testing.T, m *mount, v *provertest.Vector) {
 	check(t, err)
 	r, err := loadRole(t.Context(), m.s, "keylime")
 	check(t, err)
-	s := &sealed{kind: v.Kind, role: sha("keylime"), settings: r.settings, secret: [32]byte(v.Secret), selection: v.Selection}
+	s := &sealed{kind: v.Kind, role: sha("keylime"), settings: r.settings, secret: [32]byte(v.S), selection: v.Selection}
 	s.akX, s.akY = ak.Point()
 	if v.Expect.Rule == "" {
 		enrol(t, m, s, v, ak)

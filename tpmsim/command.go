@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -53,9 +54,24 @@ func exchange(socket string, request []byte, read func(net.Conn) ([]byte, error)
 	return read(connection)
 }
 
+// dial tries again while swtpm's queue is full (EAGAIN): connections that were
+// closed stay in it until swtpm looks.
 func dial(socket string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: commandTimeout}
-	return dialer.DialContext(context.Background(), "unix", socket)
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return connection, err
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func readResponse(connection net.Conn) ([]byte, error) {

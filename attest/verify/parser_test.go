@@ -33,7 +33,7 @@ func FuzzQuote(f *testing.F) {
 		same := bytes.Equal(other.QualifiedSigner.Buffer, signer) &&
 			bytes.Equal(other.ExtraData.Buffer, q.ExtraData) &&
 			other.ClockInfo.Clock == q.Clock && other.ClockInfo.ResetCount == q.ResetCount &&
-			other.ClockInfo.RestartCount == q.RestartCount && bool(other.ClockInfo.Safe) == q.Safe &&
+			other.ClockInfo.RestartCount == q.RestartCount && other.ClockInfo.Safe == q.Safe &&
 			other.FirmwareVersion == q.Firmware && bytes.Equal(info.PCRDigest.Buffer, q.PCRDigest[:]) &&
 			len(info.PCRSelect.PCRSelections) == len(q.selections)
 		if !same || !bytes.Equal(tpm2.Marshal(other), raw) {

@@ -41,7 +41,7 @@ func judge(v *provertest.Vector) (provertest.Outcome, error) {
 		return none, err
 	}
 	q, err := verify.Login(&v.Login, verify.Challenge{
-		Kind: v.Kind, AK: ak, Secret: v.Secret, Selection: v.Selection,
+		Kind: v.Kind, AK: ak, Secret: v.S, Selection: v.Selection,
 	}, v.Audiences)
 	if err != nil {
 		return none, err
@@ -98,7 +98,7 @@ func converse(t *testing.T, v provertest.Vector, d *provertest.Device, kind atte
 	vendor, err := verify.ParseRoots([]byte(v.Roots), nil)
 	check(t, err)
 	c, sealed := pose(t, kind, d.EKCertificate, d.AK, vendor)
-	v.About, v.Kind, v.Secret, v.Request = about, kind, sealed.Secret, d.Request("keylime")
+	v.About, v.Kind, v.S, v.Request = about, kind, sealed.Secret, d.Request("keylime")
 	v.Login = d.Answer(t, c, "keylime", audience, [][]byte{{1}, {2}})
 	return &v
 }
@@ -122,8 +122,8 @@ func recordBent(t *testing.T, good map[string]*provertest.Vector, other *provert
 		{"quote-bent", "known", "one bit of the quote", attest.RuleSignature, func(v *provertest.Vector) { v.Login.Quote = flip(v.Login.Quote, 100) }},
 		{"signature-bent", "known", "one bit of the signature", attest.RuleSignature, func(v *provertest.Vector) { v.Login.Signature = flip(v.Login.Signature, -1) }},
 		{"signature-algorithm", "known", "signature that names another algorithm", attest.RuleSignature, func(v *provertest.Vector) { v.Login.Signature[1] = 0x14 }},
-		{"secret-unproven", "activate-p384", "S is not the one that was quoted", attest.RuleEKAK, func(v *provertest.Vector) { v.Secret = flip(v.Secret, 0) }},
-		{"replay", "known", "quote of an earlier challenge", attest.RuleFreshness, func(v *provertest.Vector) { v.Secret = flip(v.Secret, 0) }},
+		{"secret-unproven", "activate-p384", "S is not the one that was quoted", attest.RuleEKAK, func(v *provertest.Vector) { v.S = flip(v.S, 0) }},
+		{"replay", "known", "quote of an earlier challenge", attest.RuleFreshness, func(v *provertest.Vector) { v.S = flip(v.S, 0) }},
 		{"keys", "known", "keys that were not quoted", attest.RuleFreshness, func(v *provertest.Vector) { v.Login.Keys = v.Login.Keys[:1] }},
 		{"event-log-hash", "known", "hash of another event log", attest.RuleFreshness, func(v *provertest.Vector) { v.Login.EventLogHash = flip(v.Login.EventLogHash, 0) }},
 		{"audience-rewritten", "known", "relayed with the audience rewritten", attest.RuleFreshness, func(v *provertest.Vector) { v.Login.Audience = "https://evil.example:8200||auth/tpm" }},
@@ -148,7 +148,7 @@ func recordOther(t *testing.T, known *provertest.Vector, d *provertest.Device, t
 	v = known.Clone(t)
 	v.Request.AKPublic = owner.AK.Public()
 	v.Login = owner.Answer(t, attest.Challenge{
-		Challenge: []byte{1}, PCRSelection: v.Selection, Kind: v.Kind, Nonce: v.Secret,
+		Challenge: []byte{1}, PCRSelection: v.Selection, Kind: v.Kind, Nonce: v.S,
 	}, "keylime", audience, v.Login.Keys)
 	writeRefused(t, v, "ak-in-owner-hierarchy", "AK whose counters the TPM obfuscates", attest.RuleAKHierarchy)
 
@@ -156,13 +156,13 @@ func recordOther(t *testing.T, known *provertest.Vector, d *provertest.Device, t
 	v = known.Clone(t)
 	v.Request.AKPublic = liar.AK.Public()
 	v.Login = liar.AnswerWith(t, attest.Challenge{
-		Challenge: []byte{1}, PCRSelection: v.Selection, Kind: v.Kind, Nonce: v.Secret,
+		Challenge: []byte{1}, PCRSelection: v.Selection, Kind: v.Kind, Nonce: v.S,
 	}, v.Login, func(a *provertest.Attestation) { a.Magic = 0 })
 	writeRefused(t, v, "magic", "signed bytes that do not begin with TPM_GENERATED", attest.RuleQuoteType)
 }
 
 func extraData(v *provertest.Vector) []byte {
-	h := attest.QuoteBinding(attest.Binding{Kind: v.Kind, Secret: v.Secret, Audience: v.Login.Audience, Keys: v.Login.Keys})
+	h := attest.QuoteBinding(attest.Binding{Kind: v.Kind, Secret: v.S, Audience: v.Login.Audience, Keys: v.Login.Keys})
 	return h[:]
 }
 

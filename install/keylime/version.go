@@ -19,7 +19,7 @@ var ErrOldAgent = errors.New("agent cannot use an EC key")
 var firstEC = []int{0, 2, 9}
 
 // release matches a version as packages write it: epoch, three numbers, rest.
-var release = regexp.MustCompile(`^(?:[0-9]+:)?v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})(.*)$`)
+var release = regexp.MustCompile(`^(?:[0-9]+:)?v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})((?:[^0-9].*)?)$`)
 
 // UsesEC reports whether a rust-keylime of this version attests with an EC key.
 // A pre-release of the first one does not count.

@@ -101,12 +101,7 @@ func (t Target) handshake(ctx context.Context, client *tls.Certificate, verified
 		*verified = err == nil
 		return err
 	}
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if client == nil {
-			return &tls.Certificate{}, nil
-		}
-		return client, nil // always: the default would hold it back from a server that lists other CAs
-	}
+	config.GetClientCertificate = always(client)
 	tcp, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", t.Address)
 	if err != nil {
 		return nil, err
@@ -118,6 +113,15 @@ func (t Target) handshake(ctx context.Context, client *tls.Certificate, verified
 		return nil, fmt.Errorf("%s: %w", t.Address, t.explain(err))
 	}
 	return conn, nil
+}
+
+// always offers this certificate, or none: the default would hold it back from a
+// server that lists other CAs, and the reason would be lost.
+func always(client *tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if client == nil {
+		client = &tls.Certificate{}
+	}
+	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return client, nil }
 }
 
 // alertOf returns the alert that the server sent, if err is one.

@@ -38,9 +38,7 @@ func NewClient(t Target, own *tls.Certificate) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if own != nil {
-		config.Certificates = []tls.Certificate{*own}
-	}
+	config.GetClientCertificate = always(own)
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, Proxy: nil}
 	return &Client{target: t, http: &http.Client{
 		Transport:     transport,

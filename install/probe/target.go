@@ -50,14 +50,11 @@ func Port(address string) int {
 }
 
 // WrongLeafError says that a service serves another certificate than installed.
-type WrongLeafError struct {
-	Address           string
-	Served, Installed string // serial numbers, hexadecimal
-}
+type WrongLeafError struct{ Served, Installed string } // serial numbers
 
-// Error names the address and both serial numbers.
+// Error names both serial numbers.
 func (e *WrongLeafError) Error() string {
-	return fmt.Sprintf("%s serves certificate %s, installed is %s", e.Address, e.Served, e.Installed)
+	return fmt.Sprintf("certificate %s is served, %s is installed", e.Served, e.Installed)
 }
 
 // config is the standard verification for a name of the installed leaf, plus
@@ -86,16 +83,29 @@ func (t Target) config() (*tls.Config, error) {
 }
 
 func (t Target) wrongLeaf(served *x509.Certificate) error {
-	return &WrongLeafError{Address: t.Address, Served: served.SerialNumber.Text(16), Installed: t.Leaf.SerialNumber.Text(16)}
+	return &WrongLeafError{Served: Serial(served), Installed: Serial(t.Leaf)}
 }
 
 // explain turns a failed verification of another certificate into that fact.
 func (t Target) explain(err error) error {
 	var failed *tls.CertificateVerificationError
 	if errors.As(err, &failed) && len(failed.UnverifiedCertificates) > 0 && !failed.UnverifiedCertificates[0].Equal(t.Leaf) {
-		return errors.Join(t.wrongLeaf(failed.UnverifiedCertificates[0]), err)
+		return fmt.Errorf("%w: %w", t.wrongLeaf(failed.UnverifiedCertificates[0]), failed.Err)
 	}
 	return err
+}
+
+// Serial writes a serial number as OpenBao does: hexadecimal pairs with colons.
+func Serial(cert *x509.Certificate) string {
+	digits := cert.SerialNumber.Text(16)
+	if len(digits)%2 == 1 {
+		digits = "0" + digits
+	}
+	var pairs []string
+	for ; digits != ""; digits = digits[2:] {
+		pairs = append(pairs, digits[:2])
+	}
+	return strings.Join(pairs, ":")
 }
 
 // nameOf picks a name or address that the certificate itself carries.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -49,9 +50,11 @@ func (s *Process) lookUpAccount() (account.Account, error) {
 	if err != nil {
 		return account.Account{}, err
 	}
-	if len(running) > 0 {
-		uid, gid, err := running[0].owner()
-		return book.ByUID(uid, gid), err
+	for _, p := range running {
+		uid, gid, err := p.owner()
+		if !errors.Is(err, fs.ErrNotExist) { // else it ended in between
+			return book.ByUID(uid, gid), err
+		}
 	}
 	if s.spec.Default != "" {
 		return book.Find(s.spec.Default)

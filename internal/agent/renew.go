@@ -26,6 +26,7 @@ type Outcome struct {
 	Restarted    []string               `json:"restarted"` // names of services
 	Certificates []install.Certificate  `json:"certificates"`
 	Spent        map[Step]time.Duration `json:"spent_ns"`
+	TPMCommands  map[string]int         `json:"tpm_commands"` // by name, as in TPM 2.0 Part 2, 6.5.2
 }
 
 // Renew makes one renewal of the named certificates, or of all, and takes the
@@ -46,7 +47,7 @@ func (a *Agent) Renew(ctx context.Context, only []string) (*Outcome, error) {
 
 // renew is the whole job, from the TPM to what is served.
 func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
-	w := a.stopwatch()
+	w := newStopwatch()
 	for _, o := range orders {
 		key, err := issuer.NewKey(o.cert.Key)
 		if err != nil {
@@ -69,7 +70,7 @@ func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcome := &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent}
+	outcome := &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands}
 	if err := a.deploy(ctx, items, outcome, w); err != nil {
 		return nil, err
 	}
@@ -80,7 +81,9 @@ func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
 // starts over once, when the server asks for that or when the record of the TPM
 // may be what is wrong.
 func (a *Agent) prove(ctx context.Context, orders []*order, w *stopwatch) (session *bao.Session, err error) {
-	prover, err := host.Open(ctx, a.tpm)
+	config := a.tpm
+	config.Observe = w.count
+	prover, err := host.Open(ctx, config)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}

@@ -205,6 +205,9 @@ func (c *call) write(ctx context.Context, path string, body []byte, token Token)
 	if err != nil || c.answer.status >= 400 {
 		return nil, c.failure(err)
 	}
+	if secret == nil && ctx.Err() != nil {
+		return nil, c.failure(ctx.Err()) // what came while we hung up is no answer
+	}
 	if secret == nil {
 		return nil, c.garbage(errors.New("an empty answer"))
 	}

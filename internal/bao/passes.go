@@ -57,7 +57,7 @@ func once[T any](ctx context.Context, p *pass, attempt func(context.Context, Nod
 		if err == nil {
 			return result, nil
 		}
-		if final := p.failed(node, err); final {
+		if final := p.failed(ctx, node, err); final {
 			return none, backoff.Permanent(err)
 		}
 	}
@@ -70,9 +70,12 @@ func once[T any](ctx context.Context, p *pass, attempt func(context.Context, Nod
 // errNoNodeLeft ends a pass without an answer; verdict replaces it.
 var errNoNodeLeft = errors.New("no address answered")
 
-// failed records err and reports whether asking on is useless.
-func (p *pass) failed(node Node, err *Error) (final bool) {
-	p.failures[node.Address] = err
+// failed records err and reports whether asking on is useless. Being cut short
+// by the end of the budget says less than what the node answered before.
+func (p *pass) failed(ctx context.Context, node Node, err *Error) (final bool) {
+	if p.failures[node.Address] == nil || ctx.Err() == nil {
+		p.failures[node.Address] = err
+	}
 	switch {
 	case err.elsewhere():
 		p.nodes = without(p.nodes, node)

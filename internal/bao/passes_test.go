@@ -33,7 +33,7 @@ func TestPassGoesOn(t *testing.T) {
 			good := newNode(t, healthy)
 			bad := first()
 			client := newClient(t, Config{Addresses: []string{bad.URL, good.URL}, CAFile: caFile(t, good), AuthPath: "auth/tpm"})
-			client.timing.budget = 2 * time.Second
+			client.timing = timing{budget: 20 * time.Second, attempt: time.Second, spacing: 50 * time.Millisecond}
 			_, where, err := client.Challenge(t.Context(), challengeRequest())
 			if err != nil {
 				t.Fatal(err)
@@ -48,7 +48,9 @@ func TestPassGoesOn(t *testing.T) {
 // A final answer of one node is the answer of the cluster.
 func TestPassStopsAtAFinalAnswer(t *testing.T) {
 	refusing, good := newNode(t, errorAnswer(403, "omen: refused: role")), newNode(t, healthy)
-	_, _, err := clientFor(t, refusing, good).Challenge(t.Context(), challengeRequest())
+	client := clientFor(t, refusing, good)
+	client.timing.spacing = time.Millisecond
+	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	if e := asError(t, err); e.Kind != KindRefused || e.Rule != "role" {
 		t.Errorf("error %v", err)
 	}
@@ -65,6 +67,7 @@ func TestPassReportsAll(t *testing.T) {
 	dead := newNode(t, healthy)
 	client := clientFor(t, garbage, dead, sealed)
 	dead.Close()
+	client.timing = timing{budget: 2 * time.Second, attempt: 2 * time.Second, spacing: 50 * time.Millisecond}
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	e := asError(t, err)
 	if e.Kind != KindSealed || !strings.Contains(err.Error(), garbage.URL+": garbage") || !strings.Contains(err.Error(), dead.URL+": unreachable") {
@@ -79,13 +82,13 @@ func TestPassReportsAll(t *testing.T) {
 func TestPassKeepsItsDistance(t *testing.T) {
 	n := newNode(t, errorAnswer(500))
 	client := clientFor(t, n)
-	client.timing = timing{budget: 600 * time.Millisecond, attempt: time.Second, spacing: 100 * time.Millisecond}
+	client.timing = timing{budget: time.Second, attempt: time.Second, spacing: 150 * time.Millisecond}
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	if e := asError(t, err); e.Kind != KindFailing {
 		t.Errorf("error %v", err)
 	}
 	if asked := len(n.asked()); asked < 2 || asked > 7 {
-		t.Errorf("asked %d times in 600 ms, spacing 100 ms", asked)
+		t.Errorf("asked %d times in 1 s, spacing 150 ms", asked)
 	}
 }
 
@@ -102,7 +105,7 @@ func TestRetryAfter(t *testing.T) {
 		healthy(w, r)
 	})
 	client := clientFor(t, n)
-	client.timing.budget = 10 * time.Second
+	client.timing.spacing = 50 * time.Millisecond
 	if _, _, err := client.Challenge(t.Context(), challengeRequest()); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +121,7 @@ func TestRetryAfterTooLong(t *testing.T) {
 		errorAnswer(429, "quota")(w, r)
 	})
 	client := clientFor(t, n)
-	client.timing.budget = time.Minute
+	client.timing = timing{budget: time.Minute, attempt: 10 * time.Second, spacing: 50 * time.Millisecond}
 	started := time.Now()
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	if e := asError(t, err); e.Kind != KindBusy || len(n.asked()) != 1 || time.Since(started) > 10*time.Second {

@@ -63,7 +63,7 @@ var rules = []rule{
 		why: "the auth method needs no TPM and no host"},
 	{from: "cmd/omen-agent", never: []string{module + "plugin", module + "attest/verify", "github.com/openbao/openbao/sdk"},
 		why: "the host's binary stays small"},
-	{from: "install", never: []string{"net", "net/http", "crypto/tls"}, direct: true,
+	{from: "install", never: []string{"net", "net/http"}, direct: true,
 		why: "only install/probe speaks to the network"},
 	{from: "install/*", except: []string{"install/probe"}, never: []string{"net", "net/http", "crypto/tls"}, direct: true,
 		why: "only install/probe speaks to the network"},

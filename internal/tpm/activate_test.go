@@ -33,18 +33,19 @@ func TestActivateCredential(t *testing.T) {
 	}
 }
 
+var activationSecret = bytes.Repeat([]byte{0xa5}, 32)
+
 // activate makes a credential as a server would and recovers it.
 func activate(t *testing.T, opened *tpm.TPM, primary tpm.Primary, branches [][]byte) {
 	t.Helper()
-	secret := bytes.Repeat([]byte{0xa5}, 32)
 	err := opened.WithPrimary(t.Context(), akPrimary(), func(ak tpm.Key) error {
 		return opened.WithPrimary(t.Context(), primary, func(ek tpm.Key) error {
 			if ek.Persistent() != (primary.Handle != 0) {
 				t.Errorf("endorsement key persistent: %v", ek.Persistent())
 			}
-			credential := makeCredential(t, ek.Public(), ak.Public(), secret)
+			credential := makeCredential(t, ek.Public(), ak.Public(), activationSecret)
 			got, err := opened.ActivateCredential(t.Context(), ak, ek, branches, credential)
-			if !bytes.Equal(got, secret) {
+			if !bytes.Equal(got, activationSecret) {
 				t.Errorf("recovered %x", got)
 			}
 			return err
@@ -172,5 +173,27 @@ func lockOut(t *testing.T, sim *tpmsim.TPM) {
 	}
 	if _, err := (tpm2.FlushContext{FlushHandle: key.ObjectHandle}).Execute(sim); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSecretDoesNotCrossTheBus listens between program and TPM.
+func TestSecretDoesNotCrossTheBus(t *testing.T) {
+	for _, e := range endorsements {
+		t.Run(e.name, func(t *testing.T) {
+			opened, end := openRelayed(t, tpmsim.Start(t))
+			key := certifiedKey(t, opened, e.index)
+			activate(t, opened, e.primary(t, key), e.branches)
+			seen := end()
+			if bytes.Contains(seen, activationSecret) {
+				t.Error("the secret was to be seen on the bus")
+			}
+			public, err := attest.EKPublic(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Contains(seen, tpm2.Marshal(*public)) {
+				t.Error("the listener did not hear what is not encrypted")
+			}
+		})
 	}
 }

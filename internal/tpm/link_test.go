@@ -3,6 +3,7 @@
 package tpm_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,31 +270,44 @@ func TestCheckDevice(t *testing.T) {
 }
 
 func TestTCP(t *testing.T) {
-	sim := tpmsim.Start(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go relay(t, listener, sim.Socket(), done)
-	opened, err := tpm.Open(t.Context(), tpm.Config{Device: "tcp:" + listener.Addr().String()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	opened, _ := openRelayed(t, tpmsim.Start(t))
 	if _, err := opened.Properties(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := errors.Join(opened.Close(), listener.Close()); err != nil {
-		t.Error(err)
-	}
-	<-done
-	if err := os.Remove(filepath.Join(os.TempDir(), "omen-tpm-"+listener.Addr().String()+".lock")); err != nil {
 		t.Error(err)
 	}
 }
 
-// relay passes one TCP connection on to a unix socket.
-func relay(t *testing.T, listener net.Listener, socket string, done chan<- struct{}) {
+// openRelayed opens sim over TCP. What the TPM answers is written to the
+// buffer, which is complete once end was called.
+func openRelayed(t *testing.T, sim *tpmsim.TPM) (opened *tpm.TPM, end func() []byte) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	var seen bytes.Buffer
+	done := make(chan struct{})
+	go relay(t, listener, sim.Socket(), &seen, done)
+	if opened, err = tpm.Open(t.Context(), tpm.Config{Device: "tcp:" + address}); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceValue(func() []byte {
+		if err := errors.Join(opened.Close(), listener.Close()); err != nil {
+			t.Error(err)
+		}
+		<-done
+		if err := os.Remove(filepath.Join(os.TempDir(), "omen-tpm-"+address+".lock")); err != nil {
+			t.Error(err)
+		}
+		return seen.Bytes()
+	})
+	t.Cleanup(func() { end() })
+	return opened, end
+}
+
+// relay passes one TCP connection on to a unix socket and writes down what
+// comes back.
+func relay(t *testing.T, listener net.Listener, socket string, seen io.Writer, done chan<- struct{}) {
 	defer close(done)
 	from, err := listener.Accept()
 	if err != nil {
@@ -307,7 +322,7 @@ func relay(t *testing.T, listener net.Listener, socket string, done chan<- struc
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		_, _ = io.Copy(from, to)
+		_, _ = io.Copy(from, io.TeeReader(to, seen))
 	}()
 	_, _ = io.Copy(to, from)
 	_, _ = to.Close(), from.Close()

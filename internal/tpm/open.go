@@ -116,11 +116,27 @@ func connect(ctx context.Context, config Config) (io.ReadWriteCloser, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	connection, err := new(net.Dialer).DialContext(ctx, network, address)
+	connection, err := dial(ctx, network, address, config.LockWait)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return &lockedConnection{Conn: connection, lock: lock}, nil
+}
+
+// dial waits while the emulator's queue of connections is full: it serves one
+// at a time, and frees the place of a closed one only when it gets to it.
+func dial(ctx context.Context, network, address string, wait time.Duration) (net.Conn, error) {
+	for patience := time.Now().Add(wait); ; {
+		connection, err := new(net.Dialer).DialContext(ctx, network, address)
+		if !errors.Is(err, unix.EAGAIN) || time.Now().After(patience) {
+			return connection, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // openNode opens a device node for blocking reads. Go's poller must not have
@@ -166,7 +182,7 @@ func lockSocket(ctx context.Context, network, address string, wait time.Duration
 // explain puts the one word a caller branches on in front of the system's.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, unix.EBUSY):
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", ErrDenied, err)

@@ -331,3 +331,45 @@ func TestFlushAfterCancel(t *testing.T) {
 	}
 	// The leak check at the end of the test says whether the key was flushed.
 }
+
+// TestFullQueue opens and closes faster than a TPM looks, one that does not
+// look at all, then one that comes back.
+func TestFullQueue(t *testing.T) {
+	sim := tpmsim.Start(t)
+	config := tpm.Config{Device: sim.Device(), LockWait: 50 * time.Millisecond}
+	if err := sim.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	fillQueue(t, config)
+	thawed := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { thawed <- sim.Thaw() })
+	config.LockWait = 10 * time.Second
+	opened, err := tpm.Open(t.Context(), config)
+	if err := errors.Join(err, <-thawed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opened.Properties(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fillQueue connects until the TPM is said to be busy.
+func fillQueue(t *testing.T, config tpm.Config) {
+	t.Helper()
+	for range 1000 {
+		opened, err := tpm.Open(t.Context(), config)
+		if errors.Is(err, tpm.ErrBusy) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := opened.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("the queue does not fill")
+}

@@ -25,24 +25,10 @@ func TestMain(m *testing.M) {
 // without omen-agent: with certificates, drop-ins and services put in place by
 // hand, Keylime talks, and the agent's certificate opens no door.
 func TestTalkWithFilesMadeByHand(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	s := &Story{}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for _, step := range []Step{
+	playSteps(t, []Step{
 		{"build", BuildWorld}, {"openbao", StartOpenBao}, {"keylime", InstallKeylime},
 		{"by hand", installByHand}, {"tenant", TalkAsTenant}, {"agent", ReachAgent}, {"refuse", RefuseServerCertificate},
-	} {
-		told, err := step.Run(ctx, s)
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", step.Name, err, s.World.Logs(20))
-		}
-		t.Logf("%s: %s", step.Name, told)
-	}
+	})
 }
 
 type manual struct{ host, name, role, cn, ip string }

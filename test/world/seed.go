@@ -233,11 +233,12 @@ func (w *World) issueSeedPair(ctx context.Context, h *Host, name string, owner U
 	return nil
 }
 
-// SeedCertificates are spire's certificates for a seed start: the services run
-// as root, started by hand, with the logs where the seed has them.
-func SeedCertificates() []Certificate {
-	certificates := SpireCertificates()
+// SeedCertificates are a host's certificates as one would configure them on
+// top of the seed: the services run as root, as they did by hand, with the logs
+// where the seed has them, and the agent's version is for omen-agent to learn.
+func SeedCertificates(certificates []Certificate) []Certificate {
 	for i := range certificates {
+		certificates[i].AgentVersion = ""
 		if s := certificates[i].Service; s != nil {
 			s.User = "root"
 			s.Log = "/var/log/keylime-" + certificates[i].Name + ".log"

@@ -21,7 +21,7 @@ type Vector struct {
 	Audiences []string                `json:"audiences"`
 	Request   attest.ChallengeRequest `json:"request"`
 	Kind      attest.Kind             `json:"kind"`
-	Secret    []byte                  `json:"secret"` // S
+	S         []byte                  `json:"s"` // the challenge's secret
 	Selection attest.Selection        `json:"pcr_selection"`
 	Login     attest.LoginRequest     `json:"login"`
 	Expect    Outcome                 `json:"expect"`
@@ -70,5 +70,5 @@ func (v *Vector) Write(t testing.TB, path string) {
 	t.Helper()
 	b, err := json.MarshalIndent(v, "", "  ")
 	check(t, err)
-	check(t, os.WriteFile(path, append(b, '\n'), 0o644))
+	check(t, os.WriteFile(path, append(b, '\n'), 0o600))
 }

@@ -53,12 +53,17 @@ func prepare(t *testing.T) {
 	Run(t, "ip", "link", "set", "lo", "up")
 }
 
-// Mount mounts a file system until the cell ends.
+// Mount mounts a file system until the test ends.
 func Mount(t *testing.T, source, target, kind string, flags uintptr, options string) {
 	t.Helper()
 	if err := syscall.Mount(source, target, kind, flags, options); err != nil {
 		t.Fatalf("mount %s: %v", target, err)
 	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(target, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", target, err)
+		}
+	})
 }
 
 // Cover puts a writable layer over dir; what is written there is gone with the
