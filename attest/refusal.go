@@ -12,7 +12,7 @@ type Rule string
 const (
 	RuleSize          Rule = "size"           // a field or body is longer than its bound
 	RuleSyntax        Rule = "syntax"         // not this version's message, or not well-formed
-	RuleRole          Rule = "role"           // no such role, or the role admits nobody
+	RuleRole          Rule = "role"           // no such role, or not one this host may use
 	RuleChallenge     Rule = "challenge"      // not a challenge of this process and mount
 	RuleFreshness     Rule = "freshness"      // challenge expired or used, or nonce, keys or log not the quoted ones
 	RuleSignature     Rule = "signature"      // the quote is not signed by the AK
@@ -27,7 +27,7 @@ const (
 	RuleEKAK         Rule = "ek-ak"         // the AK is not in the TPM of the EK
 	RulePCRSelection Rule = "pcr-selection" // other PCRs than the role asks for
 	RuleBootPolicy   Rule = "boot-policy"   // the machine booted into a state the host record does not accept
-	RuleHostUnknown  Rule = "host-unknown"  // no host record lists this TPM for this role
+	RuleHostUnknown  Rule = "host-unknown"  // no host record lists this TPM
 	RuleState        Rule = "state"         // the role or pin changed between challenge and login
 	RuleTPMTaken     Rule = "tpm-taken"     // TPM or AK belongs to another host or TPM
 )

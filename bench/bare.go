@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -122,16 +123,33 @@ func keyAndCSR() error {
 	return err
 }
 
-func checkChain(chain, bundle []byte) error {
-	block, _ := pem.Decode(chain)
-	leaf, err := x509.ParseCertificate(block.Bytes)
+// checkChain verifies from the leaf to the root, the last of the bundle.
+func checkChain(leaf, bundle []byte) error {
+	certificates, err := parse(append(slices.Clone(leaf), bundle...))
 	if err != nil {
 		return err
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(bundle)
-	_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	last := len(certificates) - 1
+	roots.AddCert(certificates[last])
+	for _, c := range certificates[1:last] {
+		intermediates.AddCert(c)
+	}
+	_, err = certificates[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
 	return err
+}
+
+func parse(text []byte) (certificates []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certificates = append(certificates, c)
+	}
+	return certificates, nil
 }
 
 // writeSet writes the files as a set of its own, makes it durable, and removes it.

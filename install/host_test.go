@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
@@ -59,6 +61,7 @@ func newHostIn(t *testing.T, root string) *host {
 	for _, component := range []string{"verifier", "registrar", "tenant"} {
 		h.write("etc/keylime/"+component+".conf", "["+component+"]\nserver_cert = default\n", 0o440)
 	}
+	cell.Loopback(t)
 	h.installer = &Installer{Root: root, Outage: 10 * time.Second}
 	t.Cleanup(h.stopAll)
 	return h
@@ -137,15 +140,13 @@ func copyExecutable(t *testing.T, to string) {
 	}
 }
 
+// lastPort is the last port given to a service; the tests have a network of
+// their own.
+var lastPort atomic.Int32
+
 func (h *host) port(profile string) int {
-	h.t.Helper()
 	if h.ports[profile] == 0 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		h.ports[profile] = listener.Addr().(*net.TCPAddr).Port
-		listener.Close()
+		h.ports[profile] = 10000 + int(lastPort.Add(1))
 	}
 	return h.ports[profile]
 }

@@ -25,20 +25,10 @@ func ParseAnchor(text []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAnchor(anchor); err != nil {
-		return nil, err
+	if !anchor.IsCA || !isSelfSigned(anchor) {
+		return nil, broken(RuleAnchor, "the pinned certificate %q is not a self-signed CA", anchor.Subject)
 	}
 	return anchor, nil
-}
-
-func checkAnchor(anchor *x509.Certificate) error {
-	if anchor == nil {
-		return broken(RuleAnchor, "no root is pinned")
-	}
-	if !anchor.IsCA || !isSelfSigned(anchor) {
-		return broken(RuleAnchor, "the pinned certificate %q is not a self-signed CA", anchor.Subject)
-	}
-	return nil
 }
 
 // isSelfSigned reports whether cert is issued and signed by itself
@@ -105,8 +95,8 @@ func encodeCertificate(cert *x509.Certificate) []byte {
 func buildChain(leaf *x509.Certificate, served []*x509.Certificate, anchor *x509.Certificate,
 	usage Usage, now time.Time,
 ) ([]*x509.Certificate, error) {
-	if err := checkAnchor(anchor); err != nil {
-		return nil, err
+	if anchor == nil {
+		return nil, broken(RuleAnchor, "no root is pinned")
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(anchor)

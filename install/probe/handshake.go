@@ -37,13 +37,14 @@ var ErrUnknownCA = errors.New("does not trust the CA of the installed certificat
 // served, under the standard verification and up to the root. A server that
 // then asks for a client certificate has done its part.
 func Served(ctx context.Context, t Target) error {
-	verified := false
-	conn, err := t.handshake(ctx, nil, &verified)
+	asked := false
+	conn, err := t.handshake(ctx, nil, &asked)
 	if err == nil {
 		return conn.NetConn().Close() // no close_notify: nothing was said
 	}
-	// In TLS 1.2 the demand for a client certificate ends the handshake.
-	if alert, isAlert := alertOf(err); isAlert && verified && refusesClient(alert) {
+	// The demand for a client certificate may end the handshake before we have
+	// written the last of it.
+	if alert, isAlert := alertOf(err); asked && (hungUp(err) || isAlert && refusesClient(alert)) {
 		return nil
 	}
 	return err
@@ -55,28 +56,34 @@ func Served(ctx context.Context, t Target) error {
 func Refuses(ctx context.Context, t Target, own tls.Certificate) error {
 	leafOnly := own
 	leafOnly.Certificate = own.Certificate[:1] // the server must know the intermediate itself
-	verified := false
-	conn, err := t.handshake(ctx, &leafOnly, &verified)
-	if err == nil {
+	asked := false
+	conn, err := t.handshake(ctx, &leafOnly, &asked)
+	if err == nil && asked {
 		// In TLS 1.3 the answer comes behind the handshake. Nothing is written
 		// before it is read: unread bytes would turn the alert into a reset.
 		_, err = conn.Read(make([]byte, 1))
+	}
+	if conn != nil {
 		conn.NetConn().Close()
 	}
 	alert, isAlert := alertOf(err)
 	switch {
-	case !verified:
+	case err == nil || asked && errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%s: %w", t.Address, ErrNotRefused)
+	case !asked:
 		return err
 	case isAlert && alert == alertUnknownCA:
 		return fmt.Errorf("%s: %w", t.Address, ErrUnknownCA)
-	case isAlert && alert != alertRequired && refusesClient(alert):
+	case hungUp(err) || isAlert && alert != alertRequired && refusesClient(alert):
 		return nil
-	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
-		return nil
-	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%s: %w", t.Address, ErrNotRefused)
 	}
 	return err
+}
+
+// hungUp reports that the other side closed the connection, with or without a
+// reset.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func refusesClient(alert tls.AlertError) bool {
@@ -88,20 +95,19 @@ func refusesClient(alert tls.AlertError) bool {
 }
 
 // handshake connects and shakes hands, offering client when it is asked for a
-// certificate. The connection has a deadline; verified becomes true as soon as
-// the server's certificate has passed.
-func (t Target) handshake(ctx context.Context, client *tls.Certificate, verified *bool) (*tls.Conn, error) {
+// certificate. The connection has a deadline. By the time a server's demand is
+// answered, crypto/tls has verified its certificate and its possession of the
+// key, in TLS 1.3 its Finished too: asked means all of that.
+func (t Target) handshake(ctx context.Context, client *tls.Certificate, asked *bool) (*tls.Conn, error) {
 	config, err := t.config()
 	if err != nil {
 		return nil, err
 	}
-	check := config.VerifyConnection
-	config.VerifyConnection = func(state tls.ConnectionState) error {
-		err := check(state)
-		*verified = err == nil
-		return err
+	offer := always(client)
+	config.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		*asked = true
+		return offer(request)
 	}
-	config.GetClientCertificate = always(client)
 	tcp, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", t.Address)
 	if err != nil {
 		return nil, err

@@ -127,6 +127,9 @@ func (s *Process) stop(ctx context.Context, running []process) error {
 			return err
 		}
 	}
+	if len(listeningSockets(s.spec.Port)) > 0 {
+		return fmt.Errorf("port %d is still taken after %s was stopped", s.spec.Port, s.marker)
+	}
 	return s.removePIDFile()
 }
 

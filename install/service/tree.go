@@ -87,14 +87,15 @@ func (t tree) signal(signal unix.Signal) {
 }
 
 // open returns a descriptor of the process, whose number may belong to another
-// by now; false when it is gone.
+// by now; false when it is gone. A zombie is not: its other threads may still
+// hold the port, and only the descriptor tells when all of them have ended.
 func (p process) open() (int, bool) {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
 		return -1, false
 	}
 	now, err := readProcess(p.pid)
-	if err != nil || now.start != p.start || now.gone() {
+	if err != nil || now.start != p.start {
 		unix.Close(fd)
 		return -1, false
 	}

@@ -33,24 +33,30 @@ func (a *Agent) Run(ctx context.Context) error {
 		if !sleep(ctx, pause) {
 			return nil
 		}
-		outcome, err := a.Renew(ctx, nil)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			a.log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
-			wait.Reset()
-			pause = atLeast
-		case refused(err):
-			a.log.Error("refused; an operator has to change something", "error", err, "next", afterRefusal)
-			pause = afterRefusal
-		default:
-			pause = max(wait.NextBackOff(), atLeast)
-			a.log.Error("renewal failed; what was served before is in place", "error", err, "next", pause)
-		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, a.attempt(ctx, wait)) {
 			return nil
 		}
+	}
+}
+
+// attempt renews once and says how long to wait before the next attempt.
+func (a *Agent) attempt(ctx context.Context, wait backoff.BackOff) time.Duration {
+	outcome, err := a.Renew(ctx, nil)
+	switch {
+	case err == nil:
+		a.log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
+		wait.Reset()
+		return atLeast
+	case ctx.Err() != nil:
+		a.log.Info("stopped in the middle of a renewal", "cause", err)
+		return 0
+	case refused(err):
+		a.log.Error("refused; an operator has to change something", "error", err, "next", afterRefusal)
+		return afterRefusal
+	default:
+		pause := max(wait.NextBackOff(), atLeast)
+		a.log.Error("renewal failed", "error", err, "next", pause)
+		return pause
 	}
 }
 
@@ -69,8 +75,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-timer.C:
-		return true
 	}
+	return ctx.Err() == nil
 }

@@ -42,6 +42,25 @@ func Enter(t *testing.T) bool {
 	return false
 }
 
+// Main runs all tests of a package in a network of their own, so that no port is
+// taken by anybody else. It is for TestMain.
+func Main(m *testing.M) int {
+	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
+		return m.Run()
+	}
+	command := exec.Command("/proc/self/exe", os.Args[1:]...)
+	command.Env = append(os.Environ(), inside+"=network")
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := command.Run(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// Loopback makes 127.0.0.1 usable in a new network.
+func Loopback(t testing.TB) { Run(t, "ip", "link", "set", "lo", "up") }
+
 func prepare(t *testing.T) {
 	t.Helper()
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
@@ -50,7 +69,7 @@ func prepare(t *testing.T) {
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	Run(t, "ip", "link", "set", "lo", "up")
+	Loopback(t)
 }
 
 // Mount mounts a file system until the test ends.
@@ -80,7 +99,7 @@ func Cover(t *testing.T, dir, scratch string) {
 }
 
 // Run runs a command and returns what it prints.
-func Run(t *testing.T, name string, args ...string) string {
+func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	output, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
