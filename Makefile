@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 GO      ?= go
 VERSION ?= v0.1.0
-LDFLAGS  = -s -w -X main.version=$(VERSION)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X funlab.casa/omen/plugin.Version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s

@@ -5,6 +5,8 @@ package plugin
 import (
 	"context"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -209,6 +211,48 @@ func TestOneAKForTwoTPMs(t *testing.T) {
 				t.Errorf("%d of 2 got in", in.Load())
 			}
 		})
+	}
+}
+
+// interrupted is a storage in which a pin waits to be written until somebody has
+// changed something else, or for a moment at least.
+type interrupted struct {
+	logical.Storage
+	writing, changed chan struct{}
+}
+
+func (s *interrupted) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if strings.HasPrefix(entry.Key, pinPrefix) {
+		close(s.writing)
+		select {
+		case <-s.changed:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+// A host that is deleted while it logs in leaves no pin behind, also where the
+// storage has no transactions.
+func TestHostDeletedDuringLogin(t *testing.T) {
+	w := newPlainWorld(t)
+	data := body(t, w.spire.Answer(t, w.pose(w.spire, "keylime"), "keylime", audience))
+	s := &interrupted{Storage: w.s, writing: make(chan struct{}), changed: make(chan struct{})}
+	w.s = s
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := w.request(logical.UpdateOperation, loginPath, data); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+	})
+	<-s.writing
+	w.must(logical.DeleteOperation, "host/spire", nil)
+	close(s.changed)
+	wg.Wait()
+	if slices.ContainsFunc(w.keys(), func(key string) bool {
+		return strings.HasPrefix(key, pinPrefix) || strings.HasPrefix(key, akPrefix)
+	}) {
+		t.Errorf("left behind: %v", w.keys())
 	}
 }
 

@@ -310,3 +310,16 @@ func TestReadOnlyStorageIsPassedOn(t *testing.T) {
 type readOnly struct{ logical.Storage }
 
 func (readOnly) Put(context.Context, *logical.StorageEntry) error { return logical.ErrReadOnly }
+
+// What a client sent is for the log in quotes, and in part only.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":                  `"plain"`,
+		"\x1b[2J\u202e":          `"\x1b[2J\u202e"`,
+		strings.Repeat("a", 500): `"` + strings.Repeat("a", maxDetail) + `\u2026"`,
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q becomes %s", in, got)
+		}
+	}
+}
