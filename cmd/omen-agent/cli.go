@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 
+	"funlab.casa/omen/attest"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 )
@@ -126,7 +127,8 @@ func (*verifyCommand) Run(j *job) error {
 }
 
 type identityCommand struct {
-	PCRs []int `name:"pcrs" help:"PCRs of the SHA-256 bank to show and to digest, as the role asks for them." default:"0,1,2,3,4,5,6,7" placeholder:"N,..."`
+	Bank string `help:"Bank of the PCRs: sha256 or sha384." enum:"sha256,sha384" default:"sha256"`
+	PCRs []int  `name:"pcrs" help:"PCRs to show and to digest, as the role asks for them." default:"0,1,2,3,4,5,6,7" placeholder:"N,..."`
 }
 
 // Run shows what the TPM is. It needs no more of the configuration than [tpm],
@@ -136,7 +138,7 @@ func (i *identityCommand) Run(j *job) error {
 	if err != nil {
 		return err
 	}
-	identity, err := agent.Identify(j.ctx, c, i.PCRs)
+	identity, err := agent.Identify(j.ctx, c, attest.Selection{Bank: i.Bank, PCRs: i.PCRs})
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,14 @@ func Ready(ctx context.Context, address string, alive func(context.Context) erro
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	dialer := net.Dialer{Timeout: time.Second}
+	var last error
 	for {
 		conn, err := dialer.DialContext(ctx, "tcp", address)
 		if err == nil {
 			return conn.Close()
+		}
+		if ctx.Err() == nil || last == nil { // the end of ctx is no news of the service
+			last = err
 		}
 		if alive != nil {
 			if gone := alive(ctx); gone != nil {
@@ -30,7 +34,7 @@ func Ready(ctx context.Context, address string, alive func(context.Context) erro
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w: %w", address, context.Cause(ctx), err)
+			return fmt.Errorf("wait for %s: %w: %w", address, context.Cause(ctx), last)
 		case <-ticker.C:
 		}
 	}

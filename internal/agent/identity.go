@@ -32,9 +32,11 @@ type Identity struct {
 }
 
 // Identify asks the TPM who it is and in which state the machine booted, over
-// the given PCRs of the SHA-256 bank. It needs no server and no enrolment, and
-// changes nothing.
-func Identify(ctx context.Context, c *config.TPM, pcrs []int) (identity *Identity, err error) {
+// the given PCRs. It needs no server and no enrolment, and changes nothing.
+func Identify(ctx context.Context, c *config.TPM, pcrs attest.Selection) (identity *Identity, err error) {
+	if err = pcrs.Check(); err != nil {
+		return nil, &config.Error{File: "--pcrs", Err: err, Hint: "PCRs are numbers from 0 to 23, ascending"}
+	}
 	h, err := hostConfig(*c)
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func Identify(ctx context.Context, c *config.TPM, pcrs []int) (identity *Identit
 		return nil, at(StepTPM, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
-	found, err := prover.Identity(ctx, attest.Selection{Bank: "sha256", PCRs: pcrs})
+	found, err := prover.Identity(ctx, pcrs)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}

@@ -151,7 +151,9 @@ func (e *Error) badServer(verification *tls.CertificateVerificationError) {
 	e.Kind, e.Message = KindUnknownCA, "no certificate in ca_file vouches for the server"
 	if chain := verification.UnverifiedCertificates; len(chain) > 0 {
 		last := chain[len(chain)-1]
-		e.Served = &ServedCA{Subject: clean(last.Subject.String()), SHA256: fingerprint(last.Raw)}
+		e.Served = &ServedCA{
+			Subject: clean(last.Subject.String()), Issuer: clean(last.Issuer.String()), SHA256: fingerprint(last.Raw),
+		}
 	}
 }
 

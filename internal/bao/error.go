@@ -32,6 +32,7 @@ const (
 // ServedCA is the last certificate of a chain that nobody vouches for.
 type ServedCA struct {
 	Subject string
+	Issuer  string // the same as Subject for a root
 	SHA256  string // of the DER, as openssl x509 -fingerprint -sha256 prints it
 }
 
@@ -52,10 +53,11 @@ type Error struct {
 	caFile     string        // for the hint
 }
 
-// Error says call, address, kind, and the server's words.
+// Error says address, kind, and the server's words; which call it was is the
+// caller's to say.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s: ", e.Op, e.Address)
+	fmt.Fprintf(&b, "%s: ", e.Address)
 	if e.Kind == KindRefused {
 		fmt.Fprintf(&b, "refused: %s", e.Rule)
 	} else {
@@ -130,9 +132,14 @@ func (e *Error) unknownCAHint() string {
 	if e.Served == nil {
 		return "put the CA of OpenBao into " + e.caFile
 	}
-	return fmt.Sprintf("the server's chain ends in %q with SHA-256 fingerprint %s. Nothing of it was trusted. "+
-		"On the OpenBao host compare it with: openssl x509 -in <its CA file> -noout -fingerprint -sha256. "+
-		"Only if they are equal, copy that CA file to %s", e.Served.Subject, e.Served.SHA256, e.caFile)
+	served := fmt.Sprintf("the server's chain ends in %q with SHA-256 fingerprint %s. Nothing of it was trusted. ",
+		e.Served.Subject, e.Served.SHA256)
+	if e.Served.Issuer != e.Served.Subject {
+		return served + fmt.Sprintf("It does not send the CA %q that issued it: copy that CA's certificate "+
+			"from the OpenBao host to %s, by a way you trust", e.Served.Issuer, e.caFile)
+	}
+	return served + "On the OpenBao host compare it with: openssl x509 -in <its CA file> -noout -fingerprint -sha256. " +
+		"Only if they are equal, copy that CA file to " + e.caFile
 }
 
 // clean makes text from outside fit to be kept and shown: printable ASCII, at

@@ -62,7 +62,7 @@ func (c *Config) checkTPM() *fault {
 	if !slices.Contains(eks, t.EK) {
 		return wrong("tpm", 0, "ek", "one of "+strings.Join(eks, ", "), "ek = %q", t.EK)
 	}
-	if !strings.HasPrefix(t.Device, "unix:/") && !strings.HasPrefix(t.Device, "tcp:") && !filepath.IsAbs(t.Device) {
+	if !strings.HasPrefix(t.Device, "unix:/") && !strings.HasPrefix(t.Device, "tcp:") && !strings.HasPrefix(t.Device, "/dev/") {
 		return wrong("tpm", 0, "device", "/dev/tpmrm0, unix:PATH or tcp:HOST:PORT", "device = %q", t.Device)
 	}
 	const hint = "a file with the authorisation value, mode 0600"
@@ -105,16 +105,22 @@ func (c *Config) checkCertificates() *fault {
 	if len(c.Certificates) > attest.MaxKeys {
 		return wrong("certificate", attest.MaxKeys, "", "one host keeps at most 16", "%d certificates", len(c.Certificates))
 	}
-	seen := map[string]bool{}
+	names, profiles := map[string]bool{}, map[string]bool{}
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]
-		if seen[cert.Name] {
+		if names[cert.Name] {
 			return wrong("certificate", i, "name", "give each certificate a name of its own", "name %q stands twice", cert.Name)
 		}
-		seen[cert.Name] = true
+		if profiles[cert.Profile] {
+			return wrong("certificate", i, "profile", "a host runs one of each service: remove one of the tables", "profile %q stands twice", cert.Profile)
+		}
+		names[cert.Name], profiles[cert.Profile] = true, true
 		if f := cert.check(i); f != nil {
 			return f
 		}
+	}
+	if profiles["keylime-verifier-client"] && !profiles["keylime-verifier"] {
+		return wrong("certificate", 0, "", "add the verifier's own certificate: one drop-in configures both", "profile keylime-verifier-client without keylime-verifier")
 	}
 	return nil
 }
@@ -134,8 +140,8 @@ func (c *Certificate) check(i int) *fault {
 		return wrong("certificate", i, key, hint, format, args...)
 	}
 	switch {
-	case !certName.MatchString(c.Name):
-		return at("name", "one label of lower-case letters, digits and hyphens; it names the files", "name = %q", c.Name)
+	case !certName.MatchString(c.Name) || c.Name == "ca":
+		return at("name", "one label of lower-case letters, digits and hyphens; it names the files, and ca.crt is the bundle", "name = %q", c.Name)
 	case Profiles[c.Profile] == "":
 		return at("profile", "one of "+strings.Join(profileNames(), ", "), "profile = %q", c.Profile)
 	case c.TTL.Duration < 5*time.Minute || c.TTL.Duration > 90*24*time.Hour:
@@ -159,15 +165,21 @@ func (c *Certificate) check(i int) *fault {
 	return fileThere("certificate", i, "anchor", c.Anchor, "the root that this certificate's chain must reach, as PEM")
 }
 
+// maxNames bounds the further names, and the addresses, of one certificate.
+const maxNames = 32
+
 type atFunc func(key, hint, format string, args ...any) *fault
 
 func (c *Certificate) checkNames(at atFunc) *fault {
 	if !isHostName(c.CommonName) || len(c.CommonName) > 64 {
 		return at("common_name", "a host name of at most 64 characters, without wildcard", "common_name = %q", c.CommonName)
 	}
-	for _, name := range c.DNS {
-		if !isHostName(name) {
-			return at("dns", "host names in lower case, without wildcard", "dns name %q", name)
+	if len(c.DNS) > maxNames || len(c.IP) > maxNames {
+		return at("dns", "fewer: a certificate is for one service", "more than %d names or addresses", maxNames)
+	}
+	for i, name := range c.DNS {
+		if !isHostName(name) || slices.Contains(c.DNS[:i], name) {
+			return at("dns", "host names in lower case, each once, without wildcard", "dns name %q", name)
 		}
 	}
 	for _, ip := range c.IP {
