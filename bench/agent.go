@@ -39,7 +39,6 @@ func agentFigures(ctx context.Context, h *world.Host) (figures, error) {
 			spent += outcome.Spent[step]
 		}
 		perCertificate = append(perCertificate, spent.Seconds()*1000/float64(len(outcome.Renewed)))
-		fmt.Fprintln(os.Stderr, outcome.Spent, parts)
 		ratio = append(ratio, spent.Seconds()/parts.Seconds())
 		f["tpm_commands_renewal_file"] = float64(commands(outcome))
 	}

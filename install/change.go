@@ -37,6 +37,10 @@ type Change struct {
 // Generation is the number of the set that Install made current.
 func (c *Change) Generation() int { return c.number }
 
+// Before is the number of the set that RollBack goes back to; false when there
+// is none.
+func (c *Change) Before() (int, bool) { return c.previous, c.previous != none }
+
 // Services names the services that Reload restarts, in order: those of which a
 // certificate, the CA bundle or the configuration changed.
 func (c *Change) Services() []string {

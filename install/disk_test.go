@@ -18,6 +18,7 @@ import (
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/remedy"
 )
 
 // fill leaves a file system without room.
@@ -50,7 +51,7 @@ func TestDiskFull(t *testing.T) {
 	fill(t, h.path("var/lib/omen-agent/filler"))
 
 	err := h.renew(h.all()...)
-	if !errors.Is(err, syscall.ENOSPC) {
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(remedy.Of(err), "free some space") {
 		t.Fatalf("got %v", err)
 	}
 	t.Log(err)
@@ -88,7 +89,7 @@ func TestDiskReadOnly(t *testing.T) {
 		items := h.all()
 		items[0].Name = "verifier2" // so that the drop-ins change too
 		err := h.renew(items...)
-		if !errors.Is(err, syscall.EROFS) {
+		if !errors.Is(err, syscall.EROFS) || remedy.Of(err) == "" {
 			t.Fatalf("%s: got %v", dir, err)
 		}
 		t.Log(err)

@@ -123,10 +123,11 @@ func TestOneCertificateRenewedTheOthersCarried(t *testing.T) {
 	}
 }
 
-func TestRefusedBeforeAnythingIsWritten(t *testing.T) {
-	for name, bend := range map[string]func(h *host, items []Item) []Item{
-		"wrong key": func(h *host, items []Item) []Item { items[0].Key = items[2].Key; return items },
-		"server as client": func(h *host, items []Item) []Item {
+// refusals bend the set of a host, or the host, each in one way.
+func refusals() map[string]func(h *host, items []Item) []Item {
+	return map[string]func(h *host, items []Item) []Item{
+		"wrong key": func(_ *host, items []Item) []Item { items[0].Key = items[2].Key; return items },
+		"server as client": func(_ *host, items []Item) []Item {
 			items[3].Chain, items[3].Key = items[0].Chain, items[0].Key
 			return items
 		},
@@ -142,7 +143,7 @@ func TestRefusedBeforeAnythingIsWritten(t *testing.T) {
 		},
 		"other root":        func(h *host, items []Item) []Item { items[0].CA = testca.New(h.t, "other").RootPEM; return items },
 		"intermediate only": func(h *host, items []Item) []Item { items[0].CA = h.ca.IntermediatePEM; return items },
-		"no CA":             func(h *host, items []Item) []Item { items[0].CA = nil; return items },
+		"no CA":             func(_ *host, items []Item) []Item { items[0].CA = nil; return items },
 		"key in the chain": func(h *host, items []Item) []Item {
 			items[0].Chain = append(items[0].Chain, items[0].Key...)
 			return items
@@ -173,7 +174,11 @@ func TestRefusedBeforeAnythingIsWritten(t *testing.T) {
 			h.write("etc/keylime/tenant.conf.d/50-omen.conf.bak-20260210", "[tenant]\nClient_Key: x\n", 0o440)
 			return items
 		},
-	} {
+	}
+}
+
+func TestRefusedBeforeAnythingIsWritten(t *testing.T) {
+	for name, bend := range refusals() {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			items := bend(h, h.all())

@@ -80,14 +80,26 @@ func (i *Installer) accounts() account.Book { return account.Of(i.root()) }
 func (i *Installer) Install(ctx context.Context, items []Item) (*Change, error) {
 	lock, err := i.lock()
 	if err != nil {
-		return nil, err
+		return nil, i.explainDisk(err)
 	}
 	c := &Change{installer: i, lock: lock, number: none, previous: none}
 	if err := c.install(ctx, items); err != nil {
-		return nil, errors.Join(err, c.undo(), c.release())
+		return nil, i.explainDisk(errors.Join(err, c.undo(), c.release()))
 	}
 	i.log().Info("set installed", "generation", c.number, "before", c.previous)
 	return c, nil
+}
+
+// explainDisk adds what to do about a disk that takes nothing more.
+func (i *Installer) explainDisk(err error) error {
+	where := i.stateDir() + " and " + keylime.ConfigDir
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		return &remedy.Error{Err: err, Hint: "free some space below " + where + "; the old certificates are in place"}
+	case errors.Is(err, syscall.EROFS):
+		return &remedy.Error{Err: err, Hint: "make " + where + " writable (a unit needs them in ReadWritePaths=)"}
+	}
+	return err
 }
 
 // lock makes the state directory and takes the one lock of this host.

@@ -34,7 +34,7 @@ func (p *pair) chainPEM() []byte { return encode(p.chain) }
 // judgeItem parses an item and checks what must hold before it may be written:
 // the key fits, the usage is exactly the profile's, the time is within the
 // validity, the chain reaches a root of the item's CA.
-func judgeItem(item Item, profile keylime.Profile, now time.Time) (*pair, error) {
+func judgeItem(item Item, profile keylime.Profile, known authorities, now time.Time) (*pair, error) {
 	parsed, err := parsePair(item.Chain, item.Key)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func judgeItem(item Item, profile keylime.Profile, now time.Time) (*pair, error)
 	if err != nil {
 		return nil, fmt.Errorf("CA: %w", err)
 	}
-	if err := reachesRoot(parsed, ca, profile.Usage, now); err != nil {
+	if err := known.vouch(parsed, ca, profile.Usage, now); err != nil {
 		return nil, err
 	}
 	if profile.Usage == x509.ExtKeyUsageServerAuth {
@@ -74,7 +74,7 @@ func parsePair(chain, key []byte) (*pair, error) {
 	if !ok || !public.Equal(certificates[0].PublicKey) {
 		return nil, errors.New("private key does not belong to the certificate")
 	}
-	withoutRoot := slices.DeleteFunc(certificates[1:], selfSigned)
+	withoutRoot := slices.DeleteFunc(certificates[1:], isRoot)
 	return &pair{chain: certificates[:1+len(withoutRoot)], key: pem.EncodeToMemory(block)}, nil
 }
 
@@ -104,24 +104,59 @@ func parseKey(text []byte) (crypto.Signer, *pem.Block, error) {
 	return signer, &pem.Block{Type: block.Type, Bytes: block.Bytes}, nil
 }
 
-func reachesRoot(p *pair, ca []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	for _, cert := range slices.Concat(p.chain[1:], ca) {
-		if selfSigned(cert) {
-			roots.AddCert(cert)
-		} else {
-			intermediates.AddCert(cert)
-		}
+// authorities are the CAs of one installation, by their certificates: those that
+// were found to reach their root. The certificates of a set mostly share them,
+// and what is above the leaf needs to be verified once.
+type authorities map[string]*x509.CertPool
+
+// vouch refuses a pair whose chain does not reach a root of ca.
+func (a authorities) vouch(p *pair, ca []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+	above := slices.Concat(p.chain[1:], ca)
+	var key []byte
+	for _, cert := range above {
+		key = append(key, cert.Raw...)
 	}
-	_, err := p.leaf().Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+	pool, found := a[string(key)]
+	if !found {
+		pool = reachRoot(above, now)
+		a[string(key)] = pool
+	}
+	_, err := p.leaf().Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 	if err != nil {
 		return fmt.Errorf("chain does not reach the root in the CA file: %w", err)
 	}
 	return nil
 }
 
-func selfSigned(cert *x509.Certificate) bool {
-	return bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
+// reachRoot picks the roots, and those of the others that reach one of them.
+func reachRoot(certificates []*x509.Certificate, now time.Time) *x509.CertPool {
+	roots, intermediates, reach := x509.NewCertPool(), x509.NewCertPool(), x509.NewCertPool()
+	for _, cert := range certificates {
+		if isRoot(cert) {
+			roots.AddCert(cert)
+			reach.AddCert(cert)
+		} else {
+			intermediates.AddCert(cert)
+		}
+	}
+	seen := map[string]bool{}
+	for _, cert := range certificates {
+		if isRoot(cert) || seen[string(cert.Raw)] {
+			continue
+		}
+		seen[string(cert.Raw)] = true
+		_, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		if err == nil && cert.IsCA {
+			reach.AddCert(cert)
+		}
+	}
+	return reach
+}
+
+// isRoot tells the root of a bundle from what is below it, by its names: whoever
+// gave us the bundle vouches for it, a signature by itself would add nothing.
+func isRoot(cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawIssuer, cert.RawSubject)
 }
 
 // parseCertificates parses every CERTIFICATE block; other blocks are an error.
@@ -161,7 +196,7 @@ func bundle(certificates []*x509.Certificate) []byte {
 			continue
 		}
 		seen[string(cert.Raw)] = true
-		if selfSigned(cert) {
+		if isRoot(cert) {
 			roots = append(roots, cert)
 		} else {
 			intermediates = append(intermediates, cert)

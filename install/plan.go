@@ -87,8 +87,9 @@ func (i *Installer) makePlan(ctx context.Context, items []Item) (*plan, error) {
 // judge finds each item's profile and judges what is new.
 func judge(items []Item, now time.Time) ([]member, error) {
 	var members []member
+	known := authorities{}
 	for _, item := range items {
-		m, err := judgeOne(item, now)
+		m, err := judgeOne(item, known, now)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", item.Name, err)
 		}
@@ -108,9 +109,9 @@ func judge(items []Item, now time.Time) ([]member, error) {
 	return members, nil
 }
 
-func judgeOne(item Item, now time.Time) (member, error) {
-	profile, known := keylime.Find(item.Profile)
-	if !known {
+func judgeOne(item Item, known authorities, now time.Time) (member, error) {
+	profile, found := keylime.Find(item.Profile)
+	if !found {
 		return member{}, fmt.Errorf("unknown profile %q", item.Profile)
 	}
 	if !certificateName.MatchString(item.Name) || item.Name == "ca" {
@@ -121,7 +122,7 @@ func judgeOne(item Item, now time.Time) (member, error) {
 		return m, nil
 	}
 	var err error
-	m.fresh, err = judgeItem(item, profile, now)
+	m.fresh, err = judgeItem(item, profile, known, now)
 	return m, err
 }
 

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"syscall"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
@@ -78,11 +80,37 @@ func hint(err error) string {
 	case errors.As(err, &server):
 		return serverHint(server)
 	case errors.As(err, &judged):
-		return "nothing was changed on this host; correct the PKI role or the certificate's table in agent.toml so that both ask for the same"
+		return "nothing was changed on this host; " + judgedHint(judged.Rule)
 	case remedy.Of(err) != "":
 		return remedy.Of(err)
 	default:
-		return tpmHint(err)
+		return cmp.Or(tpmHint(err), diskHint(err))
+	}
+}
+
+// judgedHint is for a reply of the PKI that was not accepted.
+func judgedHint(rule issuer.Rule) string {
+	switch rule {
+	case issuer.RuleAnchor, issuer.RuleChain:
+		return "bring the root of the PKI mount that signs to the anchor file of agent.toml, by a way you trust"
+	case issuer.RuleIssuerExpired:
+		return "give the PKI mount a root or intermediate that is valid, and bring a new root to the anchor file"
+	case issuer.RuleValidity:
+		return "compare the clocks of this host and of OpenBao, and the PKI role's ttl and not_before_duration with the ttl in agent.toml"
+	default:
+		return "correct the PKI role or the certificate's table in agent.toml so that both ask for the same"
+	}
+}
+
+// diskHint is for what the kernel refuses.
+func diskHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make space on the file system of the path in the message"
+	case errors.Is(err, syscall.EROFS):
+		return "the path in the message must be writable: see why its file system is read-only (mount, dmesg, ReadWritePaths of the unit)"
+	default:
+		return ""
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/remedy"
 )
 
 // launch is one way to start a program.
@@ -26,6 +27,7 @@ type launch struct {
 // child is a process that we started and whose end we notice.
 type child struct {
 	name  string
+	log   string
 	ended chan struct{}
 	state *os.ProcessState // valid once ended is closed
 }
@@ -33,7 +35,11 @@ type child struct {
 func (c *child) alive() error {
 	select {
 	case <-c.ended:
-		return fmt.Errorf("%s: %w: %s", c.name, ErrNotRunning, c.state)
+		hint := "start it by hand and read what it says, or configure log in [certificate.service]"
+		if c.log != "" {
+			hint = "read the end of " + c.log
+		}
+		return remedy.Errorf(hint, "%s: %w: %s", c.name, ErrNotRunning, c.state)
 	default:
 		return nil
 	}
@@ -108,9 +114,10 @@ func (p process) output() string {
 
 // start runs l in a session of its own and writes the pid file.
 func (s *Process) start(l launch) error {
-	command := exec.Command(l.arguments[0], l.arguments[1:]...)
-	command.Dir, command.Env = l.directory, l.environment
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: credential(l.account)}
+	command := &exec.Cmd{ // no context: the service outlives whoever starts it
+		Path: l.arguments[0], Args: l.arguments, Dir: l.directory, Env: l.environment,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: credential(l.account)},
+	}
 	log, err := openLog(l.log)
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ func (s *Process) start(l launch) error {
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", l.arguments[0], err)
 	}
-	s.child = &child{name: s.marker, ended: make(chan struct{})}
+	s.child = &child{name: s.marker, log: l.log, ended: make(chan struct{})}
 	go s.child.reap(command)
 	return s.writePIDFile(command.Process.Pid)
 }

@@ -46,7 +46,7 @@ func (s *Process) lookUpAccount() (account.Account, error) {
 	if s.spec.User != "" {
 		return book.Find(s.spec.User)
 	}
-	running, err := s.running()
+	running, err := s.anyRunning()
 	if err != nil {
 		return account.Account{}, err
 	}
@@ -62,6 +62,15 @@ func (s *Process) lookUpAccount() (account.Account, error) {
 	return book.ByUID(os.Geteuid(), os.Getegid()), nil
 }
 
+// anyRunning is what the pid file means, or else what is found by the port: to
+// look at every process of the host takes longer than all the rest.
+func (s *Process) anyRunning() ([]process, error) {
+	if p, ok := s.fromPIDFile(); ok {
+		return []process{p}, nil
+	}
+	return s.running()
+}
+
 // Name is the command's path.
 func (s *Process) Name() string { return s.spec.Start[0] }
 
@@ -74,7 +83,7 @@ func (s *Process) Environment() []string { return environment(s.runAs) }
 // Executables are the command, and what runs now.
 func (s *Process) Executables() []string {
 	paths := []string{s.spec.Start[0]}
-	running, err := s.running()
+	running, err := s.anyRunning()
 	if err != nil {
 		return paths
 	}
@@ -127,8 +136,13 @@ func (s *Process) stop(ctx context.Context, running []process) error {
 			return err
 		}
 	}
-	if len(listeningSockets(s.spec.Port)) > 0 {
-		return fmt.Errorf("port %d is still taken after %s was stopped", s.spec.Port, s.marker)
+	// A socket whose holder cannot be seen from here may be at another address.
+	left, err := listeners(s.spec.Port)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("port %d is still taken by process %d after %s was stopped", s.spec.Port, left[0].pid, s.marker)
 	}
 	return s.removePIDFile()
 }

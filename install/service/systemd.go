@@ -38,6 +38,9 @@ func findUnit(ctx context.Context, spec Spec) (Controller, error) {
 		return nil, needsSystemd(spec)
 	}
 	bus, err := dbus.NewWithContext(ctx)
+	if err != nil && spec.Unit == "" && len(spec.Start) > 0 {
+		return nil, nil // seen, but not ours to speak to (a container): the command is configured
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to systemd: %w", err)
 	}

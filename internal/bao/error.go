@@ -120,6 +120,10 @@ func (e *Error) Hint() string {
 			return "the host's policy omen-host-<host> must allow update on this sign path with csr, ttl and format"
 		}
 		return "check that the auth method is mounted at auth_path in this namespace"
+	case KindRejected:
+		if e.Op == opSign {
+			return "the PKI role <host>.<usage> must exist and allow exactly the names, addresses and lifetime that agent.toml asks for"
+		}
 	case KindGarbage:
 		return "check that this address is OpenBao and not a proxy or another service"
 	case KindUnreachable:

@@ -94,9 +94,14 @@ func (m *machine) served(ctx context.Context, t *testing.T) *x509.Certificate {
 // wantServed wants the installed certificate on the wire.
 func (m *machine) wantServed(ctx context.Context, t *testing.T) {
 	t.Helper()
-	installed := check(m.Installed(m.service))(t)
-	if got := m.served(ctx, t); !got.Equal(installed) {
-		t.Errorf("%s serves %x, installed is %x", m.address, got.SerialNumber, installed.SerialNumber)
+	m.wantLeaf(ctx, t, check(m.Installed(m.service))(t))
+}
+
+// wantLeaf wants this very certificate on the wire.
+func (m *machine) wantLeaf(ctx context.Context, t *testing.T, leaf *x509.Certificate) {
+	t.Helper()
+	if now := m.served(ctx, t); !now.Equal(leaf) {
+		t.Errorf("%s serves %x, not %x", m.address, now.SerialNumber, leaf.SerialNumber)
 	}
 }
 

@@ -42,6 +42,13 @@ func (l *lab) remove(ctx context.Context, t *testing.T, path string) {
 	check(admin.Logical().DeleteWithContext(ctx, path))(t)
 }
 
+func roleGone(ctx context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	m.lab.without(ctx, t, "pki_int/roles/"+m.Name+".server", func(ctx context.Context) {
+		must(t, m.lab.World.Bao.AllowNames(ctx, m.names))
+	})
+}
+
 // without takes something out of OpenBao until the test ends.
 func (l *lab) without(ctx context.Context, t *testing.T, path string, putBack func(context.Context)) {
 	t.Helper()
@@ -107,6 +114,29 @@ func unknownCA(_ context.Context, t *testing.T, m *machine) {
 	t.Helper()
 	certificate, _ := newRoot(t, "Other server CA", time.Now().Add(time.Hour))
 	m.replaceFile(t, world.BaoCAFile, certificate)
+}
+
+// anotherName has the host dial OpenBao by a name that is not in its certificate.
+func anotherName(_ context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	hosts := check(m.ReadFile("/etc/hosts"))(t)
+	m.replaceFile(t, "/etc/hosts", append(hosts, world.SpireIP+" other.funlab.casa\n"...))
+	m.changeConfig(t, "https://spire.", "https://other.")
+}
+
+func lateDropIn(_ context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	m.replaceFile(t, "/etc/keylime/verifier.conf.d/90-site.conf", []byte("[verifier]\nserver_cert = site.crt\n"))
+}
+
+func busyTPM(ctx context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	hold(ctx, t, m.Host, m.TPM.Socket()+".lock")
+}
+
+func secondAgent(ctx context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	hold(ctx, t, m.Host, "/var/lib/omen-agent/install.lock")
 }
 
 // newRoot makes a self-signed CA that is valid until then; both PEM.

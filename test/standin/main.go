@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	versions := flag.String("supported-version", "2.1,2.2,2.3,2.4,2.5,2.6", "API versions to claim, the newest last")
+	versions := flag.String("supported-version", "2.1,2.2,2.3,2.4,2.5,2.6", "API versions to claim, the newest last; one alone is told as agents before 0.2.9 do")
 	flag.Parse()
 	log.SetFlags(log.LstdFlags)
 	log.SetPrefix("keylime_agent (stand-in): ")

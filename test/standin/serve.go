@@ -99,9 +99,11 @@ func (t trusted) verify(raw [][]byte, _ [][]*x509.Certificate) error {
 func answers(c settings, versions []string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, map[string]any{
-			"supported_version": versions[len(versions)-1], "supported_versions": versions, "stand_in": true,
-		})
+		claim := map[string]any{"supported_version": versions[len(versions)-1], "stand_in": true}
+		if len(versions) > 1 { // the list is new in 0.2.9
+			claim["supported_versions"] = versions
+		}
+		reply(w, claim)
 	})
 	for _, version := range versions {
 		mux.HandleFunc("GET /v"+version+"/agent/info", func(w http.ResponseWriter, _ *http.Request) {

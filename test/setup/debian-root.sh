@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Makes the Debian 12 root in which the tests boot a real systemd, once: a tar
+# of about 200 MB in the cache, and the link .cache/debian-root.tar to it. Needs
+# root and a Debian mirror the first time; with nothing missing it takes a moment.
+#
+# OMEN_CACHE  where the tar is kept (default /var/cache/omen).
+set -euo pipefail
+umask 022
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cache=${OMEN_CACHE:-/var/cache/omen}
+packages=(mmdebstrap systemd-container util-linux)
+# python3 and python3-gpg are what the Python environment of setup.sh rests on.
+recipe=(--variant=essential "--include=systemd,dbus,python3,python3-gpg"
+    --dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/*
+    --dpkgopt=path-exclude=/usr/share/locale/* bookworm)
+
+die() {
+    echo "debian-root: error: $1" >&2
+    [ -z "${2:-}" ] || echo "debian-root: hint: $2" >&2
+    exit 1
+}
+
+install_packages() {
+    local name missing=()
+    for name in "${packages[@]}"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing+=("$name")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    echo "debian-root: installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update || die "the package lists cannot be updated" "look at the network, then: apt-get update"
+    apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null ||
+        die "the packages cannot be installed" "as root: apt-get install --no-install-recommends ${missing[*]}"
+}
+
+# Called under the lock: somebody else may have been here in between.
+make_tar() {
+    [ ! -e "$1" ] || return 0
+    echo "debian-root: making $1 (about a minute)"
+    local work
+    work=$(mktemp -d "$cache/.debian-root.XXXXXX")
+    mmdebstrap --quiet "${recipe[@]}" "$work/root.tar" 2>"$work/log" ||
+        { tail -n 20 "$work/log" >&2; rm -rf "$work"; die "mmdebstrap stops" "look at the network"; }
+    mv "$work/root.tar" "$1"
+    rm -rf "$work"
+}
+
+main() {
+    [ "$(id -u)" = 0 ] || die "root is needed: a system is unpacked and booted" "sudo make test-long"
+    install_packages
+    local tar
+    tar=$(realpath -m "$cache")/debian-root-$(echo "${recipe[*]}" | sha256sum | cut -c1-16).tar
+    if [ ! -e "$tar" ]; then
+        mkdir -p "$cache"
+        exec 9>"$cache/.debian-root.lock"
+        flock -w 900 9 || die "another set-up holds $cache/.debian-root.lock for 15 minutes" "wait for it, or end it"
+        make_tar "$tar"
+    fi
+    mkdir -p "$root/.cache"
+    ln -sfn "$tar" "$root/.cache/debian-root.tar"
+    echo "debian-root: ready: $root/.cache/debian-root.tar"
+}
+
+main

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build long
+
+package systemd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+// notes is where parts and tests leave word for each other.
+const notes = "/run/omen-test"
+
+// parts are what this binary is under other names. Except for launch, units of
+// the tests start them by a path from part.
+var parts = map[string]func([]string) error{
+	"launch":     launch,
+	"fail-once":  failOnce,
+	"hang-once":  hangOnce,
+	"witness":    startWitness,
+	"witnessing": witness,
+}
+
+// part is the path of a part inside.
+func part(name string) string { return filepath.Join(filepath.Dir(program), name) }
+
+// flag is the file that makes fail-once and hang-once do it.
+var flag = filepath.Join(notes, "flag")
+
+// taken reports whether the flag was up, and takes it down.
+func taken() bool { return os.Remove(flag) == nil }
+
+// failOnce ends with an error when the flag is up; else it becomes the command
+// that it was given, if any.
+func failOnce(command []string) error {
+	if taken() {
+		return errors.New("this start fails")
+	}
+	if len(command) == 0 {
+		return nil
+	}
+	return syscall.Exec(command[0], command, os.Environ())
+}
+
+// hangOnce waits for a signal when the flag is up.
+func hangOnce([]string) error {
+	if taken() {
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM)
+		<-ended
+	}
+	return nil
+}
+
+// startWitness leaves a process in the unit's control group that is no child of
+// its main process, and returns when that listens to signals.
+func startWitness([]string) error {
+	child := exec.Command(part("witnessing"))
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("witness: %w", err)
+	}
+	return child.Process.Release()
+}
+
+// witnessed is what the witness writes: every signal, until TERM.
+var witnessed = filepath.Join(notes, "witness")
+
+func witness([]string) error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM)
+	file, err := os.OpenFile(witnessed, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	fmt.Println("here")
+	for s := range signals {
+		if _, err := fmt.Fprintln(file, s); err != nil || s == syscall.SIGTERM {
+			return errors.Join(err, file.Close())
+		}
+	}
+	return nil
+}
