@@ -7,7 +7,7 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fuzz bench build clean
+.PHONY: help setup demo test test-long lint fuzz bench build clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,11 @@ demo: setup build ## play the whole story with real parts (root, under two minut
 test: setup build ## run every test, race detector on (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
+
+test-long: setup build ## the part of the tests that boots a real systemd (root, a few minutes)
+	@$(BUILD) -o bin/ ./test/standin
+	@test/setup/debian-root.sh >/dev/null
+	@go test -race -json -count=1 -tags long -timeout 10m ./test/systemd | go run ./test/sum
 
 lint: ## judge the code: gofmt, go vet, golangci-lint, shellcheck, tidy modules
 	@test/lint.sh

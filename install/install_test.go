@@ -124,8 +124,8 @@ func TestOneCertificateRenewedTheOthersCarried(t *testing.T) {
 }
 
 // refusals bend the set of a host, or the host, each in one way.
-func refusals() map[string]func(h *host, items []Item) []Item {
-	return map[string]func(h *host, items []Item) []Item{
+func refusals() map[string]func(_ *host, items []Item) []Item {
+	return map[string]func(_ *host, items []Item) []Item{
 		"wrong key": func(_ *host, items []Item) []Item { items[0].Key = items[2].Key; return items },
 		"server as client": func(_ *host, items []Item) []Item {
 			items[3].Chain, items[3].Key = items[0].Chain, items[0].Key
@@ -144,24 +144,24 @@ func refusals() map[string]func(h *host, items []Item) []Item {
 		"other root":        func(h *host, items []Item) []Item { items[0].CA = testca.New(h.t, "other").RootPEM; return items },
 		"intermediate only": func(h *host, items []Item) []Item { items[0].CA = h.ca.IntermediatePEM; return items },
 		"no CA":             func(_ *host, items []Item) []Item { items[0].CA = nil; return items },
-		"key in the chain": func(h *host, items []Item) []Item {
+		"key in the chain": func(_ *host, items []Item) []Item {
 			items[0].Chain = append(items[0].Chain, items[0].Key...)
 			return items
 		},
-		"two keys": func(h *host, items []Item) []Item { items[0].Key = append(items[0].Key, items[0].Key...); return items },
-		"chain too large": func(h *host, items []Item) []Item {
+		"two keys": func(_ *host, items []Item) []Item { items[0].Key = append(items[0].Key, items[0].Key...); return items },
+		"chain too large": func(_ *host, items []Item) []Item {
 			items[0].Chain = bytes.Repeat([]byte("x"), maxFile+1)
 			return items
 		},
-		"key without chain":  func(h *host, items []Item) []Item { items[0].Chain = nil; return items },
-		"path as name":       func(h *host, items []Item) []Item { items[0].Name = "../verifier"; return items },
-		"name of the bundle": func(h *host, items []Item) []Item { items[0].Name = "ca"; return items },
+		"key without chain":  func(_ *host, items []Item) []Item { items[0].Chain = nil; return items },
+		"path as name":       func(_ *host, items []Item) []Item { items[0].Name = "../verifier"; return items },
+		"name of the bundle": func(_ *host, items []Item) []Item { items[0].Name = "ca"; return items },
 		"profile twice":      func(h *host, items []Item) []Item { return append(items, h.item("second", keylime.Verifier)) },
-		"unknown profile":    func(h *host, items []Item) []Item { items[0].Profile = "nginx"; return items },
-		"client alone":       func(h *host, items []Item) []Item { return items[1:] },
-		"nothing new":        func(h *host, items []Item) []Item { return carried(items, "") },
-		"no user":            func(h *host, items []Item) []Item { items[0].Service.User = "nobody-here"; return items },
-		"no command":         func(h *host, items []Item) []Item { items[0].Service.Start = nil; return items },
+		"unknown profile":    func(_ *host, items []Item) []Item { items[0].Profile = "nginx"; return items },
+		"client alone":       func(_ *host, items []Item) []Item { return items[1:] },
+		"nothing new":        func(_ *host, items []Item) []Item { return carried(items, "") },
+		"no user":            func(_ *host, items []Item) []Item { items[0].Service.User = "nobody-here"; return items },
+		"no command":         func(_ *host, items []Item) []Item { items[0].Service.Start = nil; return items },
 		"no main file": func(h *host, items []Item) []Item {
 			h.must(os.Remove(h.path("etc/keylime/registrar.conf")))
 			return items

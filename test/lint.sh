@@ -4,14 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bad=$(gofmt -l $(git ls-files --cached --others --exclude-standard '*.go'))
+bad=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l)
 if [[ -n $bad ]]; then
 	echo "gofmt would change: $bad" >&2
 	exit 1
 fi
-go vet ./...
+go vet -tags long ./...
+(cd bench && go vet ./...)
 go tool -modfile=tools/go.mod golangci-lint run ./...
 git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
 (cd tools && go mod verify >/dev/null)
-go mod tidy -diff
+for module in . bench; do
+	(cd "$module" && go mod tidy -diff)
+done
 echo "lint: ok"

@@ -14,6 +14,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,6 +232,9 @@ func TestParseRoots(t *testing.T) {
 		{"words after", good + "rest", false},
 		{"no PEM", "rest", false},
 		{"key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", false},
+		{"damaged before a good one", strings.Replace(good, "MII", "M*I", 1) + good, false},
+		{"cut before a good one", good[:200] + "\n" + good, false},
+		{"without BEGIN before a good one", good[20:] + good, false},
 		{"not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", false},
 	} {
 		for _, order := range [][2]string{{row.roots, ""}, {"", row.roots}} {

@@ -18,8 +18,8 @@ type Roots struct {
 }
 
 // ParseRoots reads two PEM bundles of CERTIFICATE blocks. Text before a block is
-// allowed, as vendors' files have it; another kind of block, a certificate that
-// does not parse or text after the last block is an error. Either bundle may be
+// allowed, as vendors' files have it; another kind of block, a damaged one, a
+// certificate that does not parse or text after the last block is an error. Either bundle may be
 // empty; without roots nobody is believed.
 func ParseRoots(roots, intermediates []byte) (*Roots, error) {
 	var (
@@ -49,6 +49,9 @@ func parsePool(bundle []byte) (*x509.CertPool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", n, err)
 		}
+		if !oneBlock(bundle[:len(bundle)-len(rest)]) {
+			return nil, fmt.Errorf("certificate %d: before it is another that is damaged", n)
+		}
 		pool.AddCert(certificate)
 		bundle = rest
 	}
@@ -56,4 +59,10 @@ func parsePool(bundle []byte) (*x509.CertPool, error) {
 		return nil, errors.New("text that is not PEM after the last certificate")
 	}
 	return pool, nil
+}
+
+// oneBlock reports whether text is nothing but words and one block: package pem
+// passes over a damaged block without a word.
+func oneBlock(text []byte) bool {
+	return bytes.Count(text, []byte("-----BEGIN ")) == 1 && bytes.Count(text, []byte("-----END ")) == 1
 }

@@ -30,6 +30,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if pause > 0 {
+			a.log.Info("nothing to renew yet", "next", pause.Round(time.Second))
+		}
 		if !sleep(ctx, pause) {
 			return nil
 		}
