@@ -14,6 +14,7 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/remedy"
 )
 
 // Change is an installation in flight: what Install has switched to, and the way
@@ -188,13 +189,18 @@ func (c *Change) compose(before []beneath.File) ([]beneath.File, error) {
 		authorities = append(authorities, ca...)
 	}
 	files = append(files, beneath.File{Name: keylime.BundleFile, Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: bundle(authorities)})
-	return append(files, notIn(before, files)...), nil
+	files = append(files, notIn(before, files)...)
+	if len(files) > maxFiles { // it could be written, and never be read again
+		return nil, remedy.Errorf(tidyHint, "the set would have %d files, at most %d", len(files), maxFiles)
+	}
+	return files, nil
 }
 
+// notIn leaves out what is replaced, and what is spoiled: see store.read.
 func notIn(before, files []beneath.File) []beneath.File {
 	return slices.DeleteFunc(slices.Clone(before), func(old beneath.File) bool {
 		_, replaced := file(files, old.Name)
-		return replaced
+		return replaced || len(old.Content) == 0
 	})
 }
 

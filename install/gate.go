@@ -40,7 +40,7 @@ func (i *Installer) learnVersion(ctx context.Context, agent served, configured s
 		if keylime.APIUsesEC(versions.One, versions.Supported) {
 			return nil
 		}
-		return remedy.Errorf(hint, "%w: %s answers with API %s, rust-keylime 0.2.9 begins at 2.5", keylime.ErrOldAgent, agent.address, versions.One)
+		return remedy.Errorf(hint, "%w: %s answers with API %q, rust-keylime 0.2.9 begins at 2.5", keylime.ErrOldAgent, agent.address, versions.One)
 	}
 	version, source := configured, "agent_version in the configuration"
 	for _, path := range append(agent.controller.Executables(), agentPaths...) {

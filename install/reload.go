@@ -5,6 +5,7 @@ package install
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -86,7 +87,8 @@ func (c *Change) RollBack(ctx context.Context) error {
 }
 
 // judgeBefore returns the set to go back to, nil when there was none. A server
-// certificate of a touched service that is in it must be one that can serve.
+// certificate of a touched service that is in it must be one that can serve; in
+// a set of ours, whose bundle is whole, it must reach a root too.
 func (c *Change) judgeBefore(now time.Time) ([]beneath.File, error) {
 	if c.previous == none {
 		return nil, nil
@@ -101,11 +103,24 @@ func (c *Change) judgeBefore(now time.Time) ([]beneath.File, error) {
 		if err == nil && found && now.After(old.leaf().NotAfter) {
 			err = fmt.Errorf("its certificate %s expired %s", m.item.Name, old.leaf().NotAfter.Format(time.RFC3339))
 		}
+		if err == nil && found && c.previous > 0 {
+			err = vouchedIn(files, old, s.profile.Usage, now)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNothingBetter, err)
 		}
 	}
 	return files, nil
+}
+
+// vouchedIn refuses a pair that does not reach a root of its own set's bundle.
+func vouchedIn(files []beneath.File, p *pair, usage x509.ExtKeyUsage, now time.Time) error {
+	own, _ := file(files, keylime.BundleFile)
+	ca, err := parseCertificates(own.Content)
+	if err != nil {
+		return err
+	}
+	return authorities{}.vouch(p, ca, usage, now)
 }
 
 // pairIn reads a pair out of a set.

@@ -110,14 +110,22 @@ func (s store) write(number int, files []beneath.File) error {
 	return errors.Join(dir.Sync(), s.dir.Sync())
 }
 
-// read returns every file of a generation.
+// read returns every file of a generation. A key belongs to its service, which
+// may have given it a second name or made it too large by now: such a file comes
+// without content, so that it fits no certificate and stops nothing else.
 func (s store) read(number int) ([]beneath.File, error) {
 	dir, err := s.dir.Sub(nameOf(number))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	return readPlain(dir)
+	return readEach(dir, func(name string) (beneath.File, error) {
+		file, err := dir.Read(name, maxFile)
+		if errors.Is(err, beneath.ErrNotPlain) || errors.Is(err, beneath.ErrTooLarge) {
+			return beneath.File{Name: name}, nil
+		}
+		return file, err
+	})
 }
 
 // maxFiles bounds a set.
@@ -125,6 +133,10 @@ const maxFiles = 256
 
 // readPlain reads a folder that holds small regular files and nothing else.
 func readPlain(dir *beneath.Dir) ([]beneath.File, error) {
+	return readEach(dir, func(name string) (beneath.File, error) { return dir.Read(name, maxFile) })
+}
+
+func readEach(dir *beneath.Dir, read func(name string) (beneath.File, error)) ([]beneath.File, error) {
 	names, err := dir.Names()
 	if err != nil {
 		return nil, err
@@ -134,7 +146,7 @@ func readPlain(dir *beneath.Dir) ([]beneath.File, error) {
 	}
 	files := make([]beneath.File, 0, len(names))
 	for _, name := range names {
-		file, err := dir.Read(name, maxFile)
+		file, err := read(name)
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/openbao/openbao/sdk/v2/helper/cidrutil"
 	"github.com/openbao/openbao/sdk/v2/helper/locksutil"
 	"github.com/openbao/openbao/sdk/v2/logical"
 
@@ -18,6 +19,7 @@ import (
 // proof is what a host has proven and what it asks for.
 type proof struct {
 	role      string
+	remote    string // address, or "" when OpenBao does not say
 	challenge *sealed
 	ak        *attest.AK
 	quote     *verify.Quote
@@ -43,8 +45,8 @@ const (
 // activation, pins its AK in the transaction that reads that state. A login that
 // has nothing to pin writes nothing.
 func (b *backend) admit(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
-	b.hosts.RLock()
-	defer b.hosts.RUnlock()
+	b.records.RLock()
+	defer b.records.RUnlock()
 	var a *admission
 	err := view(ctx, s, func(s logical.Storage) (err error) {
 		a, err = decide(ctx, s, p)
@@ -86,6 +88,7 @@ func lostRace(err error) error {
 // refuses:
 //
 //   - the role is as it was when the challenge was made (state)
+//   - the host speaks from an address of the role's token_bound_cidrs (role)
 //   - a host record lists the TPM (host-unknown), as the one that logs in and not
 //     as a reserved one (tpm-taken)
 //   - the record lists the role (role)
@@ -99,6 +102,9 @@ func decide(ctx context.Context, s logical.Storage, p proof) (*admission, error)
 	}
 	if r == nil || r.settings != p.challenge.settings {
 		return nil, attest.Refuse(attest.RuleState, "role changed since the challenge")
+	}
+	if !cidrutil.RemoteAddrIsOk(p.remote, r.TokenBoundCIDRs) {
+		return nil, attest.Refuse(attest.RuleRole, "address %q is not in token_bound_cidrs of role %s", p.remote, p.role)
 	}
 	a := &admission{tpm: p.challenge.tpmID(), role: r}
 	h, err := a.findHost(ctx, s)

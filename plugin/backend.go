@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -34,11 +35,11 @@ type backend struct {
 	wallClock  func() time.Time // for certificates; challenges have their own clock
 	random     io.Reader
 
-	// hosts keeps operators' changes to host records apart from logins, and pins
-	// logins of one TPM or AK apart from each other, where the storage has no
+	// records keeps operators' changes apart from each other and from logins, and
+	// pins logins of one TPM or AK apart from each other, where the storage has no
 	// transactions.
-	hosts sync.RWMutex
-	pins  []*locksutil.LockEntry
+	records sync.RWMutex
+	pins    []*locksutil.LockEntry
 }
 
 // Factory makes the backend of one mount; it is what OpenBao calls.
@@ -94,9 +95,15 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			resp, err = nil, b.refusal(req, attest.Refuse(attest.RuleInternal, "panic: %v", p))
 		}
 	}()
+	if spokenByHosts(req) && room(attest.MaxMessage, req.Data) < 0 {
+		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", attest.MaxMessage))
+	}
 	resp, err = b.Backend.HandleRequest(ctx, req)
 	if err == nil && resp.IsError() && spokenByHosts(req) {
 		return nil, b.refusal(req, attest.Refuse(attest.RuleSyntax, "%v", resp.Error()))
+	}
+	if resp != nil && reflect.ValueOf(*resp).IsZero() {
+		return nil, err // a write that had nothing to say
 	}
 	return resp, err
 }
@@ -104,6 +111,26 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 // spokenByHosts reports whether a request is of the protocol, not of an operator.
 func spokenByHosts(req *logical.Request) bool {
 	return (req.Path == challengePath || req.Path == loginPath) && req.Operation != logical.HelpOperation
+}
+
+// room is what data, as OpenBao took it apart, leaves of limit bytes; less than 0
+// is too long. It looks and copies nothing: OpenBao lets 32 MiB in.
+func room(limit int, data any) int {
+	switch d := data.(type) {
+	case string:
+		return limit - len(d)
+	case []any:
+		for i := 0; i < len(d) && limit >= 0; i++ {
+			limit = room(limit-1, d[i])
+		}
+	case map[string]any:
+		for key, value := range d {
+			if limit = room(limit-len(key), value); limit < 0 {
+				break
+			}
+		}
+	}
+	return limit
 }
 
 // refuseRenewal answers for tokens that are not batch tokens; OpenBao refuses

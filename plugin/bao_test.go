@@ -145,6 +145,16 @@ func (s *server) refuses(spire, other *machine) {
 	wantHTTP(s.t, err, attest.RuleSyntax)
 	_, err = s.challenge(s.request(spire, "other"))
 	wantHTTP(s.t, err, attest.RuleRole)
+	s.refusesToStore(spire)
+}
+
+// refusesToStore asks for a challenge that OpenBao would keep for an hour.
+func (s *server) refusesToStore(spire *machine) {
+	wrapping, err := s.anon.Clone()
+	check(s.t, err)
+	wrapping.SetWrappingLookupFunc(func(string, string) string { return "1h" })
+	_, err = wrapping.Logical().Write("auth/tpm/challenge", body(s.t, s.request(spire, "keylime")))
+	wantHTTP(s.t, err, attest.RuleSyntax)
 }
 
 // A challenge dies with the process that made it; a pin does not.

@@ -74,6 +74,12 @@ func changeHost(ctx context.Context, s logical.Storage, name string, d *framewor
 	if err := release(ctx, s, missing(before.TPMIDs, h.TPMIDs)); err != nil {
 		return nil, err
 	}
+	for _, reserved := range h.TPMIDs[1:] {
+		// The board's AK may be pinned to the EK that used to log in.
+		if err := forget(ctx, s, reserved); err != nil {
+			return nil, err
+		}
+	}
 	for _, id := range h.TPMIDs {
 		if err := save(ctx, s, tpmPrefix+string(id), owner{Host: name}); err != nil {
 			return nil, err
@@ -103,7 +109,10 @@ func (h *host) set(d *framework.FieldData) error {
 		}
 	}
 	if v, ok := d.GetOk("roles"); ok {
-		h.Roles = v.([]string)
+		h.Roles = []string{}
+		for _, role := range v.([]string) {
+			h.Roles = append(h.Roles, strings.ToLower(role)) // as the path of a role reads its name
+		}
 	}
 	if v, ok := d.GetOk("pcr_digests"); ok {
 		h.PCRDigests = []string{}

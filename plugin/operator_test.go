@@ -13,6 +13,7 @@ import (
 	"github.com/openbao/openbao/sdk/v2/helper/consts"
 	"github.com/openbao/openbao/sdk/v2/logical"
 
+	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/verify/provertest"
 )
 
@@ -99,6 +100,7 @@ func TestRoleRefuses(t *testing.T) {
 		{"pcrs": []int{7}, "token_type": "default", "token_num_uses": 3},
 		{"pcrs": []int{7}, "token_type": "eternal"},
 		{"pcrs": []int{7}, "token_policies": "a,root"},
+		{"pcrs": []int{7}, "token_policies": "ROOT"},
 	} {
 		m.refuses(logical.CreateOperation, "role/keylime", data)
 	}
@@ -172,10 +174,54 @@ func TestDeletingAHostForgetsItsPins(t *testing.T) {
 	}
 }
 
+// A machine that is to log in by its other EK shows the AK that it has had
+// before: the EK that is now reserved does not keep it.
+func TestReservedTPMHoldsNoPin(t *testing.T) {
+	for name, s := range storages(t) {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, s)
+			w.in(w.spire, "keylime")
+			w.second.StealAK(w.spire)
+			w.write("host/spire", map[string]any{"tpm_ids": []string{w.id(w.second), w.id(w.spire)}})
+			w.in(w.second, "keylime")
+			w.out(w.spire, "keylime", attest.RuleTPMTaken)
+		})
+	}
+}
+
+// Names of roles are lower case, wherever an operator writes them.
+func TestHostRolesAreLowerCase(t *testing.T) {
+	w := newPlainWorld(t)
+	w.write("host/spire", map[string]any{"roles": "Keylime"})
+	w.in(w.spire, "keylime")
+}
+
+// What a write overlooks it says, on every path.
+func TestUnknownFieldsAreToldToOperators(t *testing.T) {
+	w := newPlainWorld(t)
+	for path, data := range map[string]map[string]any{
+		"config":       {"audience": audience},
+		"role/keylime": {"always_activat": true},
+		"host/spire":   {"pcr_digest": "", "pcr_digests": strings.Repeat("ab", 32)},
+	} {
+		if resp := w.write(path, data); resp == nil || len(resp.Warnings) != 1 {
+			t.Errorf("%s: %+v", path, resp)
+		}
+	}
+	for path, data := range map[string]map[string]any{
+		"config": {"audiences": audience}, "role/keylime": {"always_activate": true},
+	} {
+		if resp := w.write(path, data); resp != nil {
+			t.Errorf("%s: nothing to say, but %+v", path, resp)
+		}
+	}
+}
+
 func TestHostRefuses(t *testing.T) {
 	m := newMount(t, new(logical.InmemStorage), "mount-1")
 	for _, name := range []string{"root", "default", "Spire", "a_b", "a.b", strings.Repeat("a", 64)} {
 		m.refuses(logical.CreateOperation, "host/"+name, map[string]any{"tpm_ids": tpmID(1)})
+		m.refuses(logical.DeleteOperation, "host/"+name, nil) // of another spelling: still there
 	}
 	var many []string
 	for i := range maxTPMIDs + 1 {

@@ -68,6 +68,9 @@ func (b *backend) challenge(ctx context.Context, req *logical.Request, d *framew
 }
 
 func (b *backend) newChallenge(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if req.WrapInfo != nil && req.WrapInfo.TTL > 0 {
+		return nil, attest.Refuse(attest.RuleSyntax, "OpenBao would store a wrapped answer for %s", req.WrapInfo.TTL)
+	}
 	m, err := decode(req, d, attest.DecodeChallengeRequest)
 	if err != nil {
 		return nil, err

@@ -88,6 +88,8 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 }
 
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.records.Lock()
+	defer b.records.Unlock()
 	c, err := loadConfig(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err := c.check(); err != nil {
 		return logical.ErrorResponse("%s", err.Error()), nil
 	}
-	return nil, save(ctx, req.Storage, configKey, c)
+	return done(save(ctx, req.Storage, configKey, c))
 }
 
 // loadConfig reads the configuration; one that was never written admits nobody.

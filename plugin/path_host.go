@@ -94,8 +94,8 @@ func (b *backend) writeHost(ctx context.Context, req *logical.Request, d *framew
 	if err := checkHostName(name); err != nil {
 		return logical.ErrorResponse("%s", err.Error()), nil
 	}
-	b.hosts.Lock()
-	defer b.hosts.Unlock()
+	b.records.Lock()
+	defer b.records.Unlock()
 	var h *host
 	err := logical.WithTransaction(ctx, req.Storage, func(s logical.Storage) (err error) {
 		h, err = changeHost(ctx, s, name, d)
@@ -111,8 +111,7 @@ func (b *backend) writeHost(ctx context.Context, req *logical.Request, d *framew
 	return hostWarnings(name, h), nil
 }
 
-// hostWarnings says what an operator may not have meant; nil when there is
-// nothing to say.
+// hostWarnings says what an operator may not have meant.
 func hostWarnings(name string, h *host) *logical.Response {
 	resp := new(logical.Response)
 	if len(h.PCRDigests) == 0 {
@@ -121,16 +120,16 @@ func hostWarnings(name string, h *host) *logical.Response {
 	if len(h.Roles) == 0 {
 		resp.AddWarning("roles is empty: host " + name + " cannot log in")
 	}
-	if len(resp.Warnings) == 0 {
-		return nil
-	}
 	return resp
 }
 
 func (b *backend) deleteHost(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	b.hosts.Lock()
-	defer b.hosts.Unlock()
+	if err := checkHostName(name); err != nil {
+		return logical.ErrorResponse("%s", err.Error()), nil // Spire is not spire, which would stay
+	}
+	b.records.Lock()
+	defer b.records.Unlock()
 	return nil, logical.WithTransaction(ctx, req.Storage, func(s logical.Storage) error {
 		return removeHost(ctx, s, name)
 	})

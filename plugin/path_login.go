@@ -91,7 +91,9 @@ func (b *backend) prove(ctx context.Context, req *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
-	a, err := b.admit(ctx, req.Storage, proof{role: m.Role, challenge: c, ak: ak, quote: quote})
+	a, err := b.admit(ctx, req.Storage, proof{
+		role: m.Role, remote: remote(req), challenge: c, ak: ak, quote: quote,
+	})
 	if err != nil {
 		return nil, err
 	}

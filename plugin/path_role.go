@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
@@ -135,6 +136,8 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 }
 
 func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.records.Lock()
+	defer b.records.Unlock()
 	name := d.Get("name").(string)
 	r, err := loadRole(ctx, req.Storage, name)
 	if err != nil {
@@ -150,7 +153,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	if len(name) > maxRoleName {
 		return logical.ErrorResponse("a role's name has at most %d bytes", maxRoleName), nil
 	}
-	return nil, save(ctx, req.Storage, rolePrefix+name, r)
+	return done(save(ctx, req.Storage, rolePrefix+name, r))
 }
 
 // set takes over the fields that a write names and checks the whole.
@@ -197,13 +200,18 @@ func (r *role) checkToken() error {
 	if r.TokenPeriod != 0 {
 		return errors.New("token_period is not for this auth method: tokens are not renewed")
 	}
-	if slices.Contains(r.TokenPolicies, "root") {
+	if slices.ContainsFunc(r.TokenPolicies, isRoot) {
 		return errors.New("the policy root is not for hosts")
 	}
 	return nil
 }
 
+// isRoot goes by OpenBao's reading of a policy's name.
+func isRoot(policy string) bool { return strings.EqualFold(strings.TrimSpace(policy), "root") }
+
 func (b *backend) deleteRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.records.Lock()
+	defer b.records.Unlock()
 	return nil, req.Storage.Delete(ctx, rolePrefix+d.Get("name").(string))
 }
 

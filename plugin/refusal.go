@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -14,12 +15,12 @@ import (
 // refusal turns a refusal into the error the host gets: the rule and nothing
 // else, under the rule's HTTP status, unwrapped because OpenBao's plugin
 // protocol looks at the type alone. The detail goes to the operator's log. Other
-// errors pass untouched: OpenBao forwards a request by the text of a storage
-// error.
+// errors are the storage's: those by whose text OpenBao forwards a request pass
+// untouched, of the rest a stranger hears that there was one.
 func (b *backend) refusal(req *logical.Request, err error) error {
 	var r *attest.Refusal
 	if !errors.As(err, &r) {
-		return err
+		return b.storageError(req, err)
 	}
 	log := b.Logger().Info
 	if r.Rule == attest.RuleInternal {
@@ -27,6 +28,17 @@ func (b *backend) refusal(req *logical.Request, err error) error {
 	}
 	log("refused", "rule", string(r.Rule), "detail", printable(r.Detail), "path", req.Path, "remote", remote(req))
 	return logical.CodedError(r.Rule.Status(), r.Public())
+}
+
+// storageFailed is no refusal: the same request may succeed later.
+const storageFailed = "omen: storage failed"
+
+func (b *backend) storageError(req *logical.Request, err error) error {
+	if logical.ShouldForward(err) {
+		return err
+	}
+	b.Logger().Error(storageFailed, "detail", printable(err.Error()), "path", req.Path, "remote", remote(req))
+	return logical.CodedError(http.StatusInternalServerError, storageFailed)
 }
 
 // maxDetail bounds what one refusal may write into the log.

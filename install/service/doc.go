@@ -4,7 +4,8 @@
 //
 // Keylime's services read their files once, and die of SIGHUP, some of them in
 // part only: so a service is always restarted whole. Where systemd runs and
-// knows the unit, it does that (systemd.go, the only file that speaks D-Bus).
+// knows the unit, it does that (systemd.go, the only file that speaks D-Bus), and
+// what is left of a unit fifteen seconds after TERM gets KILL.
 // Elsewhere the service is a process tree: found by its pid file or by who
 // listens on its port, ended by TERM to every member, by KILL to what is left
 // ten seconds later, and started again in a session of its own.

@@ -38,8 +38,12 @@ func fake(part string, args []string) {
 		worker := spawn("worker", args[0])
 		spawn("stubborn")
 		must(worker.Wait())
-	case "worker": // listens, ends on TERM, lives on when its parent dies
-		listener, err := net.Listen("tcp", "127.0.0.1:"+args[0])
+	case "worker", "at": // listens, ends on TERM, lives on when its parent dies
+		address := args[0]
+		if part == "worker" {
+			address = "127.0.0.1:" + address
+		}
+		listener, err := net.Listen("tcp", address)
 		must(err)
 		for {
 			if conn, err := listener.Accept(); err == nil {

@@ -13,8 +13,9 @@ import (
 )
 
 // running returns the top processes of the service: the one in the pid file and
-// those above whoever listens on the port. Nobody is no error; a stranger on
-// the port is one.
+// those above whoever listens on the port. Nobody is no error; nobody but a
+// stranger on the port is one. Beside the service a stranger does not matter: at
+// another address of the same port everybody can listen.
 func (s *Process) running() ([]process, error) {
 	var tops []process
 	if p, ok := s.fromPIDFile(); ok {
@@ -24,26 +25,34 @@ func (s *Process) running() ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
+	var stranger error
 	for _, holder := range holders {
 		top, ok := climb(holder, s.marker)
 		if !ok {
-			return nil, remedy.Errorf("end it, or correct start or probe in [certificate.service]",
+			stranger = remedy.Errorf("end it, or correct start or probe in [certificate.service]",
 				"port %d is held by process %d (%s), which is not %s", s.spec.Port, holder.pid, holder.command(), s.marker)
+			continue
 		}
 		if !slices.ContainsFunc(tops, func(p process) bool { return p.pid == top.pid }) {
 			tops = append(tops, top)
 		}
 	}
+	if len(tops) == 0 {
+		return nil, stranger
+	}
 	return tops, nil
 }
 
 // climb returns the highest of p and its ancestors that names the program,
-// below this process.
+// below this process. What only lent it its rights (sudo) is taken where there is
+// nothing else.
 func climb(p process, program string) (process, bool) {
 	top, found := process{}, false
 	for !protected(p) {
 		if p.names(program) {
-			top, found = p, true
+			if _, err := p.identity(); err == nil || !found {
+				top, found = p, true
+			}
 		}
 		parent, err := readProcess(p.parent)
 		if err != nil || parent.pid == 0 {

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/remedy"
@@ -20,7 +21,8 @@ type launch struct {
 	arguments   []string
 	directory   string
 	environment []string
-	log         string // absolute path, "" for none
+	log         string   // absolute path, "" for none
+	output      *os.File // instead of log; open until Close
 	account     account.Account
 }
 
@@ -79,37 +81,26 @@ func (p process) launch() (launch, error) {
 	proc := fmt.Sprintf("/proc/%d/", p.pid)
 	environ, errEnviron := os.ReadFile(proc + "environ")
 	directory, errDir := os.Readlink(proc + "cwd")
-	program, errProgram := os.Readlink(proc + "exe")
-	uid, gid, errOwner := p.owner()
-	groups, errGroups := p.groups()
+	who, errIdentity := p.identity()
 	arguments := p.arguments()
-	if err := errors.Join(errEnviron, errDir, errProgram, errOwner, errGroups); err != nil {
+	if err := errors.Join(errEnviron, errDir, errIdentity); err != nil {
 		return launch{}, err
 	}
 	if len(arguments) == 0 {
 		return launch{}, fmt.Errorf("process %d: no command line", p.pid)
 	}
-	// Where argv[0] is a path it counts: a virtual environment is found by it.
-	if _, err := os.Stat(arguments[0]); err != nil || !filepath.IsAbs(arguments[0]) {
-		arguments[0] = program
+	var err error
+	if arguments[0], err = p.programPath(arguments[0]); err != nil {
+		return launch{}, err
 	}
-	return launch{
-		arguments: arguments, directory: directory, log: p.output(),
+	again := launch{
+		arguments: arguments, directory: directory, output: p.output(), account: who,
 		environment: strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"),
-		account:     account.Account{UID: uid, GID: gid, Groups: groups},
-	}, nil
-}
-
-// output is the file that standard output goes to, "" when it is none.
-func (p process) output() string {
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", p.pid))
-	if err != nil || !strings.HasPrefix(path, "/") {
-		return ""
 	}
-	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return ""
+	if again.output != nil {
+		again.log = again.output.Name()
 	}
-	return path
+	return again, nil
 }
 
 // start runs l in a session of its own and writes the pid file.
@@ -118,12 +109,16 @@ func (s *Process) start(l launch) error {
 		Path: l.arguments[0], Args: l.arguments, Dir: l.directory, Env: l.environment,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: credential(l.account)},
 	}
-	log, err := openLog(l.log)
-	if err != nil {
-		return err
+	log := l.output
+	if log == nil {
+		opened, err := openLog(l.log)
+		if err != nil {
+			return err
+		}
+		defer opened.Close() // of a nil file it does nothing
+		log = opened
 	}
 	if log != nil {
-		defer log.Close()
 		command.Stdout, command.Stderr = log, log
 	}
 	if err := command.Start(); err != nil {
@@ -155,18 +150,27 @@ func credential(who account.Account) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(who.UID), Gid: uint32(who.GID), Groups: groups}
 }
 
-// openLog opens a log for appending; a link there, or anything but a file, is
-// an error, and so is writing over what it holds.
+// openLog opens a log for appending. A link there or on the way, or anything but
+// a file with one name, is an error: the folder may belong to the service's user.
 func openLog(path string) (*os.File, error) {
 	if path == "" {
 		return nil, nil
 	}
-	log, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
+	how := unix.OpenHow{
+		Flags: unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Mode:  0o640, Resolve: unix.RESOLVE_NO_SYMLINKS,
 	}
-	if info, err := log.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("open log %s: not a regular file", path), err, log.Close())
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, remedy.Errorf("give the path without links", "open log %s: a link is on the way", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	log := os.NewFile(uintptr(fd), path)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
+		return nil, errors.Join(fmt.Errorf("open log %s: not a regular file with one name", path), err, log.Close())
 	}
 	return log, nil
 }

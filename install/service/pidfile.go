@@ -54,8 +54,10 @@ func readPIDFile(path string) (pid int, written time.Time, err error) {
 	if err != nil {
 		return 0, written, err
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
-		return 0, written, fmt.Errorf("%s: not a file that only its owner writes", path)
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	ours := ok && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
+	if !ours || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
+		return 0, written, fmt.Errorf("%s: not a file that only root writes", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxPIDFile))
 	if err != nil {
@@ -108,27 +110,4 @@ func (s *Process) removePIDFile() error {
 		return fmt.Errorf("remove pid file: %w", err)
 	}
 	return nil
-}
-
-// groups returns the supplementary groups of a process.
-func (p process) groups() ([]int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-	if err != nil {
-		return nil, err
-	}
-	var groups []int
-	for line := range strings.Lines(string(text)) {
-		words, isGroups := strings.CutPrefix(line, "Groups:")
-		if !isGroups {
-			continue
-		}
-		for _, word := range strings.Fields(words) {
-			group, err := strconv.Atoi(word)
-			if err != nil {
-				return nil, err
-			}
-			groups = append(groups, group)
-		}
-	}
-	return groups, nil
 }

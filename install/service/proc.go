@@ -80,13 +80,23 @@ func (p process) arguments() []string {
 	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
 }
 
-// command is the name by which people know the process.
+// maxCommand bounds what is shown of a process's name, in bytes.
+const maxCommand = 64
+
+// command is the name by which people know the process. The process chose it:
+// what is shown is short and printable ASCII.
 func (p process) command() string {
 	arguments := p.arguments()
 	if len(arguments) == 0 {
 		return "?"
 	}
-	return filepath.Base(arguments[0])
+	name := filepath.Base(arguments[0])
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, name[:min(len(name), maxCommand)])
 }
 
 // names reports whether the command line has the program as one of its words:
@@ -98,17 +108,4 @@ func (p process) names(program string) bool {
 		}
 	}
 	return false
-}
-
-// owner returns the effective user and group.
-func (p process) owner() (uid, gid int, err error) {
-	info, err := os.Stat(fmt.Sprintf("/proc/%d", p.pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0, fmt.Errorf("process %d: owner unknown", p.pid)
-	}
-	return int(stat.Uid), int(stat.Gid), nil
 }

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/remedy"
 )
 
 // Process is a service that is started by a command. It implements Controller.
@@ -40,7 +42,8 @@ func newProcess(spec Spec) (*Process, error) {
 }
 
 // lookUpAccount takes the configured user, else the one it runs as now, else
-// the default.
+// the default. Everybody can listen on a free port under any name, and the
+// account gets the key: who runs it now must be root, the default or the caller.
 func (s *Process) lookUpAccount() (account.Account, error) {
 	book := account.Of(s.spec.Root)
 	if s.spec.User != "" {
@@ -50,16 +53,40 @@ func (s *Process) lookUpAccount() (account.Account, error) {
 	if err != nil {
 		return account.Account{}, err
 	}
+	var refused error
 	for _, p := range running {
-		uid, gid, err := p.owner()
-		if !errors.Is(err, fs.ErrNotExist) { // else it ended in between
-			return book.ByUID(uid, gid), err
+		found, err := s.accountOf(book, p)
+		if err == nil {
+			return found, nil
 		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) { // else it ended in between
+			refused = remedy.Errorf("name the user: [certificate.service] user = …; or end the process", "%w", err)
+		}
+	}
+	if refused != nil {
+		return account.Account{}, refused
 	}
 	if s.spec.Default != "" {
 		return book.Find(s.spec.Default)
 	}
 	return book.ByUID(os.Geteuid(), os.Getegid()), nil
+}
+
+// accountOf is whom a process runs as, if it is somebody whom nobody else can be.
+func (s *Process) accountOf(book account.Book, p process) (account.Account, error) {
+	who, err := p.identity()
+	if err != nil {
+		return account.Account{}, err
+	}
+	expected := who.UID == 0 || who.UID == os.Geteuid()
+	if !expected && s.spec.Default != "" {
+		usual, err := book.Find(s.spec.Default)
+		expected = err == nil && usual.UID == who.UID
+	}
+	if !expected {
+		return account.Account{}, fmt.Errorf("process %d (%s) runs as user %d, which nothing says it should", p.pid, s.marker, who.UID)
+	}
+	return book.ByUID(who.UID, who.GID), nil
 }
 
 // anyRunning is what the pid file means, or else what is found by the port: to
@@ -136,13 +163,16 @@ func (s *Process) stop(ctx context.Context, running []process) error {
 			return err
 		}
 	}
-	// A socket whose holder cannot be seen from here may be at another address.
+	// A supervisor may have started it again. Whoever else is on the port may be at
+	// another address; where not, the service cannot start and says so.
 	left, err := listeners(s.spec.Port)
 	if err != nil {
 		return err
 	}
-	if len(left) > 0 {
-		return fmt.Errorf("port %d is still taken by process %d after %s was stopped", s.spec.Port, left[0].pid, s.marker)
+	for _, p := range left {
+		if who, err := p.identity(); err == nil && who.UID == s.runAs.UID && p.names(s.marker) {
+			return fmt.Errorf("port %d is still taken by process %d after %s was stopped", s.spec.Port, p.pid, s.marker)
+		}
 	}
 	return s.removePIDFile()
 }
@@ -159,8 +189,14 @@ func (s *Process) Alive(context.Context) error {
 	return err
 }
 
-// Close has nothing to release.
-func (s *Process) Close() {}
+// Close gives back the outputs of what ran before.
+func (s *Process) Close() {
+	for _, launch := range s.before {
+		if launch.output != nil {
+			launch.output.Close()
+		}
+	}
+}
 
 // path resolves a path of the specification inside its root.
 func (s *Process) path(name string) string { return filepath.Join(s.spec.Root, name) }

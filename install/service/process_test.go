@@ -215,8 +215,8 @@ func TestRestoreBringsBackWhatRan(t *testing.T) {
 	if err != nil || len(running) != 1 {
 		t.Fatalf("running: %v, %v", running, err)
 	}
-	if got := running[0].arguments(); strings.Join(got, " ") != fake+" worker "+fmt.Sprint(port) || running[0].output() != log {
-		t.Errorf("restored as %q, log %q", got, running[0].output())
+	if got := running[0].arguments(); strings.Join(got, " ") != fake+" worker "+fmt.Sprint(port) || running[0].output().Name() != log {
+		t.Errorf("restored as %q, log %q", got, running[0].output().Name())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -16,19 +17,25 @@ import (
 	"funlab.casa/omen/install/remedy"
 )
 
-// jobTimeout bounds one job of systemd: stopping may take its 10 s drain, and
-// a unit of Type=notify its start.
-const jobTimeout = 50 * time.Second
+const (
+	// jobTimeout bounds one job of systemd: stopping may take its 10 s drain, and
+	// a unit of Type=notify its start.
+	jobTimeout = 50 * time.Second
+	// stopTimeout is when a stop has hung: longer than the drain, and well below
+	// TimeoutStopSec, which is 60 s in Keylime's units. Its verifier and registrar
+	// ignore a TERM that comes within moments of their start.
+	stopTimeout = 15 * time.Second
+)
 
 // Unit is a service of systemd. It implements Controller.
 type Unit struct {
-	name      string
-	bus       *dbus.Conn
-	account   account.Account
-	env       []string
-	programs  []string
-	first     bool
-	wasActive bool
+	name     string
+	bus      *dbus.Conn
+	account  account.Account
+	env      []string
+	programs []string
+	first    bool
+	wanted   bool // it ran, or systemd was about to start it
 }
 
 // findUnit returns the first loaded unit, or nil where systemd does not run or
@@ -37,32 +44,73 @@ func findUnit(ctx context.Context, spec Spec) (Controller, error) {
 	if spec.Root != "/" || !booted() {
 		return nil, needsSystemd(spec)
 	}
-	bus, err := dbus.NewWithContext(ctx)
+	bus, err := connect(ctx)
 	if err != nil && spec.Unit == "" && len(spec.Start) > 0 {
 		return nil, nil // seen, but not ours to speak to (a container): the command is configured
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to systemd: %w", err)
 	}
+	unit, err := firstLoaded(ctx, bus, spec)
+	if unit == nil {
+		bus.Close()
+		return nil, err
+	}
+	return unit, nil
+}
+
+// connect opens a connection that outlives ctx: what a restart has begun must be
+// taken back also when ctx has ended.
+func connect(ctx context.Context) (*dbus.Conn, error) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	release := context.AfterFunc(ctx, cancel)
+	bus, err := dbus.NewWithContext(lasting)
+	if release() {
+		return bus, err
+	}
+	if err == nil {
+		bus.Close()
+	}
+	return nil, ctx.Err()
+}
+
+// firstLoaded returns the first unit that is loaded. One that is there and
+// cannot be used (masked, or with an error in it) is named in an error, unless
+// there is another way.
+func firstLoaded(ctx context.Context, bus *dbus.Conn, spec Spec) (*Unit, error) {
 	candidates := spec.Units
 	if spec.Unit != "" {
 		candidates = []string{spec.Unit}
 	}
+	var useless error
 	for _, name := range candidates {
-		unit, err := load(ctx, bus, name, account.Of(spec.Root))
-		if err != nil {
-			bus.Close()
+		state, err := loadState(ctx, bus, name)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if unit != nil {
-			return unit, nil
+		case state == "loaded":
+			return load(ctx, bus, name, account.Of(spec.Root))
+		case spec.Unit != "" || state != "not-found" && len(spec.Start) == 0:
+			useless = errors.Join(useless, cannotUse(name, state))
 		}
 	}
-	bus.Close()
-	if spec.Unit != "" {
-		return nil, remedy.Errorf("systemctl status "+spec.Unit, "unit %s is not loaded", spec.Unit)
+	return nil, useless
+}
+
+func loadState(ctx context.Context, bus *dbus.Conn, name string) (string, error) {
+	property, err := bus.GetUnitPropertyContext(ctx, name, "LoadState")
+	if err != nil {
+		return "", fmt.Errorf("unit %s: %w", name, err)
 	}
-	return nil, nil
+	state, _ := property.Value.Value().(string)
+	return state, nil
+}
+
+func cannotUse(name, state string) error {
+	if state == "masked" {
+		return remedy.Errorf("systemctl unmask "+name, "unit %s is masked: %w", name, ErrNotFound)
+	}
+	return remedy.Errorf("systemctl status "+name, "unit %s is not loaded, but %s: %w", name, state, ErrNotFound)
 }
 
 // booted reports whether systemd is this system's manager (sd_booted(3)).
@@ -78,21 +126,15 @@ func needsSystemd(spec Spec) error {
 	return remedy.Errorf("configure start instead of unit", "unit %s: systemd does not run here", spec.Unit)
 }
 
-// load returns the unit, or nil when systemd does not know it.
+// load reads a loaded unit.
 func load(ctx context.Context, bus *dbus.Conn, name string, book account.Book) (*Unit, error) {
-	state, err := bus.GetUnitPropertyContext(ctx, name, "LoadState")
-	if err != nil {
-		return nil, fmt.Errorf("unit %s: %w", name, err)
-	}
-	if state.Value.Value() != "loaded" {
-		return nil, nil
-	}
 	properties, err := bus.GetUnitTypePropertiesContext(ctx, name, "Service")
 	if err != nil {
 		return nil, fmt.Errorf("unit %s: %w", name, err)
 	}
 	unit := &Unit{name: name, bus: bus, programs: programs(properties["ExecStart"])}
 	unit.env, _ = properties["Environment"].([]string)
+	unit.env = append(unit.env, fromFiles(properties["EnvironmentFiles"])...)
 	user, _ := properties["User"].(string)
 	group, _ := properties["Group"].(string)
 	if err := unit.findAccount(book, user, group); err != nil {
@@ -131,7 +173,7 @@ func (u *Unit) findAccount(book account.Book, user, group string) (err error) {
 	return err
 }
 
-// Environment is the unit's Environment=.
+// Environment is the unit's Environment=, and the names in its EnvironmentFile=.
 func (u *Unit) Environment() []string { return u.env }
 
 // Executables are the programs of ExecStart=.
@@ -144,18 +186,19 @@ func (u *Unit) Restart(ctx context.Context) error {
 		return err
 	}
 	if !u.first {
-		u.wasActive, u.first = running(state), true
+		// "activating" is most of all a unit that waits for its RestartSec.
+		u.wanted, u.first = running(state) || state == "activating", true
 	}
 	return u.job(ctx, "restart", u.bus.RestartUnitContext)
 }
 
-// Restore restarts a unit that ran before the first Restart and stops one that
-// did not.
+// Restore restarts a unit that ran, or was about to start, before the first
+// Restart and stops one that did not.
 func (u *Unit) Restore(ctx context.Context) error {
 	switch {
 	case !u.first:
 		return nil
-	case u.wasActive:
+	case u.wanted:
 		// Failed starts count towards its limit; what follows is not one of them.
 		reset := u.bus.ResetFailedUnitContext(ctx, u.name)
 		if err := u.job(ctx, "restart", u.bus.RestartUnitContext); err != nil {
@@ -175,15 +218,39 @@ func (u *Unit) job(ctx context.Context, verb string, begin starter) error {
 	if _, err := begin(ctx, u.name, "replace", done); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, u.name, err)
 	}
-	select {
-	case result := <-done:
-		if result == "done" {
-			return nil
+	hangs := time.NewTimer(stopTimeout)
+	defer hangs.Stop()
+	for {
+		select {
+		case result := <-done:
+			if result == "done" {
+				return nil
+			}
+			return remedy.Errorf("journalctl -u "+u.name, "%s %s: job %s", verb, u.name, result)
+		case <-hangs.C:
+			if err := u.endStop(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%s %s: %w", verb, u.name, ctx.Err())
 		}
-		return remedy.Errorf("journalctl -u "+u.name, "%s %s: job %s", verb, u.name, result)
-	case <-ctx.Done():
-		return fmt.Errorf("%s %s: %w", verb, u.name, ctx.Err())
 	}
+}
+
+// endStop kills what is left of a unit that still stops; its job goes on.
+func (u *Unit) endStop(ctx context.Context) error {
+	state, err := u.active(ctx)
+	if err != nil || state != "deactivating" {
+		return err
+	}
+	err = u.bus.KillUnitWithTarget(ctx, u.name, dbus.All, int32(syscall.SIGKILL))
+	if state, again := u.active(ctx); again == nil && state != "deactivating" {
+		return nil // it ended by itself
+	}
+	if err != nil {
+		return fmt.Errorf("end %s: %w", u.name, err)
+	}
+	return nil
 }
 
 // Alive looks at ActiveState. A unit that waits for its RestartSec is

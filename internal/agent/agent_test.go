@@ -132,7 +132,7 @@ func TestDue(t *testing.T) {
 }
 
 func TestDescribeCertificate(t *testing.T) {
-	c := &config.Certificate{Name: "verifier", Profile: "keylime-verifier", CommonName: "v"}
+	c := &config.Certificate{Name: "verifier", Profile: "keylime-verifier", CommonName: "v", TTL: config.Duration{Duration: 24 * time.Hour}}
 	begin := time.Now()
 	current := &install.Installed{Certificates: []install.Certificate{
 		{Name: "verifier", Serial: "01", NotBefore: begin, NotAfter: begin.Add(24 * time.Hour)},

@@ -16,6 +16,7 @@ const (
 	atLeast      = time.Minute
 	atMost       = 30 * time.Minute
 	afterRefusal = time.Hour // only an operator can change a final refusal
+	lookAgain    = 10 * time.Minute
 )
 
 // Run renews all certificates whenever the first of them is due, until ctx ends,
@@ -26,14 +27,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	wait.Reset()
 	for {
-		pause, err := a.untilDue()
+		status, err := a.Status()
 		if err != nil {
 			return err
 		}
-		if pause > 0 {
+		if pause := status.NextRenewal.Sub(a.now()); pause > 0 {
 			a.log.Info("nothing to renew yet", "next", pause.Round(time.Second))
 		}
-		if !sleep(ctx, pause) {
+		if !a.await(ctx, status.NextRenewal) {
 			return nil
 		}
 		if !sleep(ctx, a.attempt(ctx, wait)) {
@@ -63,13 +64,15 @@ func (a *Agent) attempt(ctx context.Context, wait backoff.BackOff) time.Duration
 	}
 }
 
-// untilDue is how long nothing has to be renewed.
-func (a *Agent) untilDue() (time.Duration, error) {
-	status, err := a.Status()
-	if err != nil {
-		return 0, err
+// await waits until a time by the clock, which a timer does not follow: it stands
+// still while the machine sleeps. It reports whether it waited to the end.
+func (a *Agent) await(ctx context.Context, until time.Time) bool {
+	for left := until.Sub(a.now()); left > 0; left = until.Sub(a.now()) {
+		if !sleep(ctx, min(left, lookAgain)) {
+			return false
+		}
 	}
-	return max(status.NextRenewal.Sub(a.now()), 0), nil
+	return ctx.Err() == nil
 }
 
 // sleep waits and reports whether it waited to the end.

@@ -146,10 +146,19 @@ func describeCertificate(c *config.Certificate, current *install.Installed) Cert
 	for _, installed := range current.Certificates {
 		if installed.Name == c.Name {
 			d.Certificate = installed
-			d.RenewAt = issuer.RenewAt(installed.NotBefore, installed.NotAfter)
+			d.RenewAt = issuer.RenewAt(installed.NotBefore, earlier(installed.NotAfter, installed.NotBefore.Add(c.TTL.Duration)))
 		}
 	}
 	return d
+}
+
+// earlier: what is not of ours, an adopted set, may be valid for years, and is due
+// when one of ours would be.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // due is when the first of the certificates has to be renewed; the zero time,

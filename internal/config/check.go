@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -52,7 +51,7 @@ func (c *Config) checkOpenBao() *fault {
 	if o.Role == "" {
 		return wrong("openbao", 0, "role", "name the role of the auth method that this host may use", "no role")
 	}
-	return fileThere("openbao", 0, "ca_file", o.CAFile, "the CA that OpenBao's own certificate comes from, as PEM; there is no option to skip verification")
+	return resolveFile("openbao", 0, "ca_file", &c.OpenBao.CAFile, "the CA that OpenBao's own certificate comes from, as PEM; there is no option to skip verification")
 }
 
 var eks = []string{"auto", "rsa2048", "p256", "p384"}
@@ -67,12 +66,12 @@ func (c *Config) checkTPM() *fault {
 	}
 	const hint = "a file with the authorisation value, mode 0600"
 	if t.OwnerAuthFile != "" {
-		if f := fileThere("tpm", 0, "owner_auth_file", t.OwnerAuthFile, hint); f != nil {
+		if f := resolveSecret("owner_auth_file", &c.TPM.OwnerAuthFile, hint); f != nil {
 			return f
 		}
 	}
 	if t.EndorsementAuthFile != "" {
-		return fileThere("tpm", 0, "endorsement_auth_file", t.EndorsementAuthFile, hint)
+		return resolveSecret("endorsement_auth_file", &c.TPM.EndorsementAuthFile, hint)
 	}
 	return nil
 }
@@ -81,20 +80,32 @@ func (c *Config) checkPKI() *fault {
 	if !mountPath.MatchString(c.PKI.Path) {
 		return wrong("pki", 0, "path", `the mount of the issuing CA, for example "pki_int"`, "path = %q", c.PKI.Path)
 	}
-	return fileThere("pki", 0, "anchor", c.PKI.Anchor, "the root that every chain must reach, as PEM")
+	return resolveFile("pki", 0, "anchor", &c.PKI.Anchor, "the root that every chain must reach, as PEM")
 }
 
-func fileThere(table string, index int, key, path, hint string) *fault {
-	if !filepath.IsAbs(path) {
-		return wrong(table, index, key, hint, "%s is not an absolute path", key)
+// resolveFile replaces path, which decides what is trusted, by the path without
+// links of a file that root alone can have written.
+func resolveFile(table string, index int, key string, path *string, hint string) *fault {
+	return resolve(place{table, index, key}, path, false, hint)
+}
+
+// resolveSecret is resolveFile for a file of [tpm] that only its owner may read.
+func resolveSecret(key string, path *string, hint string) *fault {
+	return resolve(place{"tpm", 0, key}, path, true, hint)
+}
+
+func resolve(at place, path *string, secret bool, hint string) *fault {
+	if !filepath.IsAbs(*path) {
+		return &fault{at, fmt.Errorf("%s is not an absolute path", at.key), hint}
 	}
-	info, err := os.Stat(path)
+	real, err := trustedFile(*path, secret)
 	if err != nil {
-		return wrong(table, index, key, hint, "%s: %w", key, err)
+		if errors.Is(err, errUntrusted) || errors.Is(err, errReadable) {
+			hint = trustHint(*path, err)
+		}
+		return &fault{at, fmt.Errorf("%s: %w", at.key, err), hint}
 	}
-	if !info.Mode().IsRegular() {
-		return wrong(table, index, key, hint, "%s: %s is not a file", key, path)
-	}
+	*path = real
 	return nil
 }
 
@@ -162,7 +173,7 @@ func (c *Certificate) check(i int) *fault {
 	if f := c.Service.check(i); f != nil {
 		return f
 	}
-	return fileThere("certificate", i, "anchor", c.Anchor, "the root that this certificate's chain must reach, as PEM")
+	return resolveFile("certificate", i, "anchor", &c.Anchor, "the root that this certificate's chain must reach, as PEM")
 }
 
 // maxNames bounds the further names, and the addresses, of one certificate.

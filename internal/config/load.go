@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
@@ -108,25 +109,56 @@ func unknownKey(path string, text []byte, key toml.Key) error {
 // errUntrusted says that somebody else than root could have written the file.
 var errUntrusted = errors.New("can be written by others than root")
 
+// errReadable says that a secret is there for others than root.
+var errReadable = errors.New("can be read by others than its owner")
+
 // readTrusted reads a file that root alone can have written. Every folder on
 // the way to it, links resolved, is held to the same.
 func readTrusted(path string) ([]byte, error) {
-	real, err := filepath.EvalSymlinks(path)
+	real, err := trustedWay(path)
 	if err != nil {
 		return nil, err
 	}
+	return readRegular(real)
+}
+
+// trustedWay resolves links and returns the path without them, which nobody but
+// root can make mean another file.
+func trustedWay(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
 	if real, err = filepath.Abs(real); err != nil {
-		return nil, err
+		return "", err
 	}
 	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
 		if err := trusted(dir); err != nil {
-			return nil, err
+			return "", err
 		}
 		if dir == "/" {
-			break
+			return real, nil
 		}
 	}
-	return readRegular(real)
+}
+
+// trustedFile is trustedWay for a file that somebody else reads, held to what
+// agent.toml is held to. Of a secret nobody but the owner may read anything.
+func trustedFile(path string, secret bool) (string, error) {
+	real, err := trustedWay(path)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Lstat(real)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a file", path)
+	case secret && info.Mode().Perm()&0o077 != 0:
+		return "", fmt.Errorf("%s %w", real, errReadable)
+	}
+	return real, ownedByRoot(real, info)
 }
 
 func readRegular(path string) ([]byte, error) {
@@ -157,23 +189,26 @@ func trusted(dir string) error {
 	if err != nil {
 		return err
 	}
-	// A sticky folder such as /tmp lets nobody replace what root owns in it.
-	if info.Mode()&os.ModeSticky != 0 {
+	// A sticky folder such as /tmp lets nobody but its owner replace what root
+	// owns in it.
+	if info.Mode()&os.ModeSticky != 0 && rootOwns(info) {
 		return nil
 	}
 	return ownedByRoot(dir, info)
 }
 
 func ownedByRoot(path string, info os.FileInfo) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return err
-	}
-	// An agent started by a person to look (config check) trusts that person too.
-	if st.Uid != 0 && int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+	if !rootOwns(info) || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s %w", path, errUntrusted)
 	}
 	return nil
+}
+
+// rootOwns: an agent started by a person to look (config check) trusts that
+// person too.
+func rootOwns(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
 }
 
 func trustHint(path string, err error) string {
@@ -182,6 +217,8 @@ func trustHint(path string, err error) string {
 		return "write it, or name another with --config; docs/configuration.md shows an example"
 	case errors.Is(err, errUntrusted):
 		return "chown root: and chmod go-w what the message names"
+	case errors.Is(err, errReadable):
+		return "chmod go= what the message names"
 	default:
 		return "make " + path + " readable"
 	}

@@ -45,7 +45,8 @@ func (k *keeper) close() error {
 // leave these two as they are and add hosts of their own.
 type lab struct {
 	*story.Story
-	hosts int // added so far
+	hosts int       // added so far
+	born  time.Time // nothing in it is older
 }
 
 // shared is the shared lab, made by the first test that asks.
@@ -54,7 +55,7 @@ func shared(t *testing.T) (context.Context, *lab) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	if common.lab == nil {
-		l := &lab{Story: &story.Story{}}
+		l := &lab{Story: &story.Story{}, born: time.Now()}
 		for _, step := range story.Steps()[:6] {
 			if _, err := step.Run(ctx, l.Story); err != nil {
 				t.Fatalf("%s: %v\n%s", step.Name, err, logs(l.Story))

@@ -12,8 +12,8 @@ umask 022
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${OMEN_CACHE:-/var/cache/omen}
 packages=(mmdebstrap systemd-container util-linux)
-# python3 and python3-gpg are what the Python environment of setup.sh rests on.
-recipe=(--variant=essential "--include=systemd,dbus,python3,python3-gpg"
+# What Keylime in the Python environment of setup.sh rests on: python3, python3-gpg, tpm2-tools.
+recipe=(--variant=essential "--include=systemd,dbus,python3,python3-gpg,tpm2-tools"
     --dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/*
     --dpkgopt=path-exclude=/usr/share/locale/* bookworm)
 

@@ -4,6 +4,8 @@ package main
 
 import (
 	"errors"
+	"log"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -11,8 +13,12 @@ import (
 )
 
 // dropTo gives up root for run_as, "user:group", for good. The user's other
-// groups are kept.
+// groups are kept. Started as somebody else than root, the agent goes on as that.
 func dropTo(runAs string) error {
+	if os.Geteuid() != 0 {
+		log.Print("not started as root: run_as is ignored")
+		return nil
+	}
 	if runAs == "" {
 		return nil
 	}

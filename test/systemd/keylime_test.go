@@ -26,12 +26,12 @@ const (
 // programs, main files and units.
 func layKeylime(venv string) error {
 	for name, path := range map[string]string{
-		"keylime-sysusers.conf":         "/usr/lib/sysusers.d/keylime.conf",
-		"keylime-tmpfiles.conf":         "/usr/lib/tmpfiles.d/keylime.conf",
-		verifierUnit:                    "/usr/lib/systemd/system/" + verifierUnit,
-		registrarUnit:                   "/usr/lib/systemd/system/" + registrarUnit,
-		agentUnit:                       "/usr/lib/systemd/system/" + agentUnit,
-		"var-lib-keylime-secure.mount":  "/usr/lib/systemd/system/var-lib-keylime-secure.mount",
+		"keylime-sysusers.conf":        "/usr/lib/sysusers.d/keylime.conf",
+		"keylime-tmpfiles.conf":        "/usr/lib/tmpfiles.d/keylime.conf",
+		verifierUnit:                   "/usr/lib/systemd/system/" + verifierUnit,
+		registrarUnit:                  "/usr/lib/systemd/system/" + registrarUnit,
+		agentUnit:                      "/usr/lib/systemd/system/" + agentUnit,
+		"var-lib-keylime-secure.mount": "/usr/lib/systemd/system/var-lib-keylime-secure.mount",
 	} {
 		text, err := testdata.ReadFile("testdata/" + name)
 		if err != nil {

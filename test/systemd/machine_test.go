@@ -60,7 +60,13 @@ func newMachine(t *testing.T) *machine {
 
 func (m *machine) clean() {
 	m.t.Helper()
-	m.systemctl("stop", verifierUnit, registrarUnit, agentUnit)
+	// Killed first: Keylime's stop can take its 60 s when it comes early.
+	for _, unit := range allUnits {
+		if m.show(unit, "ActiveState") == "active" {
+			m.systemctl("kill", "--signal=KILL", unit)
+		}
+		m.systemctl("stop", unit)
+	}
 	for _, pattern := range ours {
 		found, err := filepath.Glob(pattern)
 		m.must(err)
@@ -127,11 +133,15 @@ func (m *machine) start(units ...string) {
 	m.t.Helper()
 	for _, unit := range units {
 		m.systemctl("start", unit)
-		ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
-		err := probe.Ready(ctx, address(unit), nil)
-		cancel()
-		m.must(err)
+		m.listens(unit)
 	}
+}
+
+func (m *machine) listens(unit string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	defer cancel()
+	m.must(probe.Ready(ctx, address(unit), nil))
 }
 
 func address(unit string) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[unit])) }
@@ -249,4 +259,3 @@ func (m *machine) tree() map[string]string {
 	}
 	return found
 }
-

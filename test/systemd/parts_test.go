@@ -23,8 +23,10 @@ var parts = map[string]func([]string) error{
 	"launch":     launch,
 	"fail-once":  failOnce,
 	"hang-once":  hangOnce,
-	"witness":    startWitness,
+	"witness":    func([]string) error { return leave("witnessing") },
 	"witnessing": witness,
+	"stubborn":   func([]string) error { return leave("deaf") },
+	"deaf":       deaf,
 }
 
 // part is the path of a part inside.
@@ -58,10 +60,10 @@ func hangOnce([]string) error {
 	return nil
 }
 
-// startWitness leaves a process in the unit's control group that is no child of
-// its main process, and returns when that listens to signals.
-func startWitness([]string) error {
-	child := exec.Command(part("witnessing"))
+// leave leaves a process in the unit's control group that is no child of its
+// main process, and returns when that listens to signals.
+func leave(name string) error {
+	child := exec.Command(part(name))
 	out, err := child.StdoutPipe()
 	if err != nil {
 		return err
@@ -70,9 +72,16 @@ func startWitness([]string) error {
 		return err
 	}
 	if _, err := out.Read(make([]byte, 1)); err != nil {
-		return fmt.Errorf("witness: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return child.Process.Release()
+}
+
+// deaf does not hear TERM.
+func deaf([]string) error {
+	signal.Ignore(syscall.SIGTERM)
+	fmt.Println("here")
+	select {}
 }
 
 // witnessed is what the witness writes: every signal, until TERM.
