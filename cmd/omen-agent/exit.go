@@ -3,9 +3,7 @@
 package main
 
 import (
-	"cmp"
 	"errors"
-	"syscall"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
@@ -84,7 +82,7 @@ func hint(err error) string {
 	case remedy.Of(err) != "":
 		return remedy.Of(err)
 	default:
-		return cmp.Or(tpmHint(err), diskHint(err))
+		return tpmHint(err)
 	}
 }
 
@@ -99,18 +97,6 @@ func judgedHint(rule issuer.Rule) string {
 		return "compare the clocks of this host and of OpenBao, and the PKI role's ttl and not_before_duration with the ttl in agent.toml"
 	default:
 		return "correct the PKI role or the certificate's table in agent.toml so that both ask for the same"
-	}
-}
-
-// diskHint is for what the kernel refuses.
-func diskHint(err error) string {
-	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "make space on the file system of the path in the message"
-	case errors.Is(err, syscall.EROFS):
-		return "the path in the message must be writable: see why its file system is read-only (mount, dmesg, ReadWritePaths of the unit)"
-	default:
-		return ""
 	}
 }
 

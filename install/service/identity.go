@@ -78,7 +78,9 @@ func (p process) programPath(first string) (string, error) {
 	if named, err := os.Stat(first); err == nil && filepath.IsAbs(first) && os.SameFile(named, runs) {
 		return first, nil
 	}
-	return os.Readlink(link)
+	path, err := os.Readlink(link)
+	// An upgrade has put another program in its place since.
+	return strings.TrimSuffix(path, " (deleted)"), err
 }
 
 // output is what standard output goes to where that is a file, nil where not. It

@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 	}
 
 	d = startRun(ctx, t, m.Host)
-	awaitLog(ctx, t, m.Host, `msg="nothing to renew yet" next=15h59m`)
+	awaitLog(ctx, t, m.Host, `msg="nothing to renew yet" next=15h5`)
 	if code := d.terminate(ctx, t); code != 0 {
 		t.Errorf("after TERM the exit code is %d", code)
 	}
