@@ -217,6 +217,16 @@ func TestUnknownFieldsAreToldToOperators(t *testing.T) {
 	}
 }
 
+func TestResettablePCRsAreToldToOperators(t *testing.T) {
+	w := newPlainWorld(t)
+	for pcrs, want := range map[string]int{"0,7,20": 0, "7,16": 1, "21,22,23": 3} {
+		resp := w.write("role/keylime", map[string]any{"pcrs": pcrs})
+		if got := warnings(resp); got != want {
+			t.Errorf("%s: %d warnings, want %d", pcrs, got, want)
+		}
+	}
+}
+
 func TestHostRefuses(t *testing.T) {
 	m := newMount(t, new(logical.InmemStorage), "mount-1")
 	for _, name := range []string{"root", "default", "Spire", "a_b", "a.b", strings.Repeat("a", 64)} {
@@ -344,4 +354,11 @@ func TestResponseSchemas(t *testing.T) {
 			}
 		}
 	}
+}
+
+func warnings(resp *logical.Response) int {
+	if resp == nil {
+		return 0
+	}
+	return len(resp.Warnings)
 }

@@ -153,7 +153,22 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	if len(name) > maxRoleName {
 		return logical.ErrorResponse("a role's name has at most %d bytes", maxRoleName), nil
 	}
-	return done(save(ctx, req.Storage, rolePrefix+name, r))
+	if err := save(ctx, req.Storage, rolePrefix+name, r); err != nil {
+		return nil, err
+	}
+	return roleWarnings(r), nil
+}
+
+// roleWarnings says what an operator may not have meant. PCRs 16 and 21 to 23 can
+// be reset after boot (TCG PC Client Platform TPM Profile, "PCR Attributes").
+func roleWarnings(r *role) *logical.Response {
+	resp := new(logical.Response)
+	for _, pcr := range r.PCRs {
+		if pcr == 16 || pcr >= 21 {
+			resp.AddWarning(fmt.Sprintf("PCR %d can be reset after boot: it proves nothing about how a machine booted", pcr))
+		}
+	}
+	return resp
 }
 
 // set takes over the fields that a write names and checks the whole.

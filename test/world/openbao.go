@@ -154,6 +154,7 @@ listener "tcp" {
   cluster_address = "127.0.0.1:8201"
   tls_cert_file   = "/etc/openbao/tls.crt"
   tls_key_file    = "/etc/openbao/tls.key"
+  max_request_size = 3145728
 }
 storage "raft" {
   path    = "/var/lib/openbao"
