@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // maxEnvironment bounds an environment file, in bytes.
@@ -35,15 +36,14 @@ func fromFiles(property any) []string {
 // (systemd.exec(5)), and no value: there may be secrets. Such a line can be the
 // rest of a value over several lines: better one name too many.
 func fromFile(path string) []string {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe is not waited for
 	if err != nil {
 		return nil
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
 	text, err := io.ReadAll(io.LimitReader(file, maxEnvironment))
 	if err != nil {
 		return nil

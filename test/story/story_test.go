@@ -7,8 +7,6 @@ import (
 	"io"
 	"testing"
 	"time"
-
-	"funlab.casa/omen/test/world"
 )
 
 // playSteps plays steps in a world that ends with the test.
@@ -32,9 +30,6 @@ func playSteps(t *testing.T, steps []Step) *Story {
 	return s
 }
 
-// TestStory is the demo as a test.
-func TestStory(t *testing.T) { playSteps(t, Steps()) }
-
 // TestPlayStops: the first thing that goes wrong ends the story.
 func TestPlayStops(t *testing.T) {
 	after := false
@@ -45,31 +40,4 @@ func TestPlayStops(t *testing.T) {
 	if err == nil || after {
 		t.Errorf("the story went on after an error (%v)", err)
 	}
-}
-
-// TestFromTheSeed starts where the seed document ends: files edited by hand,
-// services running with the configuration of before.
-func TestFromTheSeed(t *testing.T) {
-	playSteps(t, []Step{
-		{"two machines", BuildWorld},
-		{"OpenBao", StartOpenBao},
-		{"the seed", laySeed},
-		{"enrolment", Enrol},
-		{"renewal on spire", renewSeedSpire},
-		{"renewal on auth", renewSeedAuth},
-		{"tenant", TalkAsTenant},
-		{"verifier to agent", ReachAgent},
-		{"agent's certificate", RefuseServerCertificate},
-		{"second renewal", RenewAgain},
-	})
-}
-
-func laySeed(ctx context.Context, s *Story) (string, error) {
-	if _, err := s.World.LaySeed(ctx); err != nil {
-		return "", err
-	}
-	if err := s.Spire.WriteAgentConfig(world.SeedCertificates(world.SpireCertificates())); err != nil {
-		return "", err
-	}
-	return "laid", s.Auth.WriteAgentConfig(world.SeedCertificates(world.AuthCertificates()))
 }
