@@ -167,7 +167,7 @@ func (i *Installer) findService(ctx context.Context, item Item, profile keylime.
 	spec := service.Spec{
 		Root: i.root(), Unit: item.Service.Unit, Units: profile.Units, Program: profile.Program,
 		Start: item.Service.Start, User: item.Service.User, Log: item.Service.Log,
-		PIDFile: item.Service.PIDFile, Port: probe.Port(address),
+		PIDFile: item.Service.PIDFile, Port: probe.Port(address), Drops: profile.RunsAs,
 	}
 	switch {
 	case !profile.RunsAs:

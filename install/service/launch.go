@@ -66,8 +66,13 @@ func (s *Process) command() launch {
 	return next
 }
 
-// remember notes how processes could be started again as they are.
-func remember(running []process) []launch {
+// remember notes how processes could be started again as they are. One that has
+// given up its rights could not start again with those it has left, and what it
+// says of itself is not for root to run: it comes back by the command.
+func (s *Process) remember(running []process) []launch {
+	if s.spec.Drops && len(running) > 0 {
+		return []launch{s.command()}
+	}
 	var launches []launch
 	for _, p := range running {
 		if found, err := p.launch(); err == nil {

@@ -129,7 +129,7 @@ func (s *Process) Restart(ctx context.Context) error {
 		return err
 	}
 	if !s.first {
-		s.before, s.first = remember(running), true
+		s.before, s.first = s.remember(running), true
 	}
 	if err := s.stop(ctx, running); err != nil {
 		return err

@@ -220,6 +220,30 @@ func TestRestoreBringsBackWhatRan(t *testing.T) {
 	}
 }
 
+// The Rust agent starts as root and becomes its user: as that user it could not
+// start again.
+func TestServiceThatDropsItsRightsComesBackWithThem(t *testing.T) {
+	if !cell.Enter(t) {
+		return
+	}
+	fake := linkProgram(t)
+	asUser(t, 4711, nil, fake, fake, "worker", fmt.Sprint(port))
+	eventually(t, "runs as its user", func() bool { return listens(port) })
+	s := open(t, Spec{Start: []string{fake, "worker", fmt.Sprint(port)}, User: "root", Drops: true, Port: port})
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "restarted", func() bool { return listens(port) })
+	if err := s.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "restored", func() bool { return listens(port) })
+	who, err := process{pid: s.onlyProcess(t)}.identity()
+	if err != nil || who.UID != 0 {
+		t.Errorf("came back as %d, %v", who.UID, err)
+	}
+}
+
 func TestRestoreLeavesNothingWhereNothingRan(t *testing.T) {
 	if !cell.Enter(t) {
 		return

@@ -20,6 +20,7 @@ type Spec struct {
 	Start   []string // the command without systemd, Start[0] absolute
 	User    string   // whom Start runs as; "" is who runs it now, else Default
 	Default string   // "" is the caller
+	Drops   bool     // started as User, it becomes somebody else: who runs it now is no guide
 	Log     string   // where its output is appended; "" discards it
 	PIDFile string   // "" for /run/omen-agent/<program>.pid
 	Port    int      // TLS port, to find what was started by hand; 0 for none
