@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var testName = regexp.MustCompile("`([a-z/-]+)\\.((?:Test|Fuzz)\\w+)`")
+var testName = regexp.MustCompile("`([a-z0-9/-]+)\\.((?:Test|Fuzz)\\w+)`")
 
 // TestThreats: every attack in the threat model names a test that exists.
 func TestThreats(t *testing.T) {
