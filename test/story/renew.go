@@ -69,7 +69,7 @@ func RenewAuth(ctx context.Context, s *Story) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "9002 serves it, as user keylime; the Rust agent is in no package registry: a stand-in reads its files as it would", nil
+	return "9002 serves it, as user keylime; Debian 12 has no package of the Rust agent: a stand-in reads its files as it would", nil
 }
 
 // RenewAgain renews on both hosts and wants another certificate everywhere.
