@@ -21,8 +21,9 @@ const maxFile = 64 << 10
 
 // pair is a certificate with its key, parsed and found to belong together.
 type pair struct {
-	chain []*x509.Certificate // leaf first, without a root
-	key   []byte              // PEM, as it is written
+	chain  []*x509.Certificate // leaf first, without a root
+	signer crypto.Signer
+	key    []byte // PEM of signer, as it is written
 }
 
 func (p *pair) leaf() *x509.Certificate { return p.chain[0] }
@@ -75,7 +76,7 @@ func parsePair(chain, key []byte) (*pair, error) {
 		return nil, errors.New("private key does not belong to the certificate")
 	}
 	withoutRoot := slices.DeleteFunc(certificates[1:], isRoot)
-	return &pair{chain: certificates[:1+len(withoutRoot)], key: pem.EncodeToMemory(block)}, nil
+	return &pair{chain: certificates[:1+len(withoutRoot)], signer: private, key: pem.EncodeToMemory(block)}, nil
 }
 
 // parseKey accepts one unencrypted key and nothing else. Errors of the parsers

@@ -172,11 +172,13 @@ func clientOf(p *plan, files []beneath.File) (*tls.Certificate, error) {
 
 // keyPair returns a pair of a set for a handshake, nil when it is not there.
 func keyPair(files []beneath.File, name string) (*tls.Certificate, error) {
-	if _, found, err := pairIn(files, name); !found || err != nil {
+	found, there, err := pairIn(files, name)
+	if !there || err != nil {
 		return nil, err
 	}
-	certificate, _ := file(files, name+".crt")
-	key, _ := file(files, name+".key")
-	pair, err := tls.X509KeyPair(certificate.Content, key.Content)
-	return &pair, err
+	certificate := &tls.Certificate{PrivateKey: found.signer, Leaf: found.leaf()}
+	for _, cert := range found.chain {
+		certificate.Certificate = append(certificate.Certificate, cert.Raw)
+	}
+	return certificate, nil
 }

@@ -14,10 +14,6 @@ import (
 	"funlab.casa/omen/issuer"
 )
 
-// rollBackTime bounds the way back after a failed reload or probe, which must
-// not end because the caller has lost patience.
-const rollBackTime = 3 * time.Minute
-
 // Outcome tells what a renewal did.
 type Outcome struct {
 	Host         string                 `json:"host"` // the server's name for this host
@@ -183,9 +179,8 @@ func (a *Agent) deploy(ctx context.Context, items []install.Item, outcome *Outco
 	return nil
 }
 
+// rollBack goes on when ctx has ended: install bounds the time of each service.
 func rollBack(ctx context.Context, change *install.Change, step Step, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollBackTime)
-	defer cancel()
 	if err := change.RollBack(ctx); err != nil {
 		return &StepError{Step: step, Err: errors.Join(cause, err)}
 	}

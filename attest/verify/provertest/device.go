@@ -108,15 +108,6 @@ func openAK(t testing.TB, d *Device) *Device {
 	return d
 }
 
-// TPMID names the TPM by its endorsement key.
-func (d *Device) TPMID() (attest.TPMID, error) {
-	certificate, err := x509.ParseCertificate(d.EKCertificate)
-	if err != nil {
-		return "", err
-	}
-	return attest.NewTPMID(certificate.PublicKey)
-}
-
 // Request is the message that asks for a challenge.
 func (d *Device) Request(role string) attest.ChallengeRequest {
 	return attest.ChallengeRequest{V: 1, Role: role, EKCertificate: d.EKCertificate, AKPublic: d.AK.Public()}
