@@ -19,8 +19,9 @@ const NoEventLog = "none"
 // maxEventLog bounds an event log; real ones have 14 to 73 KiB.
 const maxEventLog = 1 << 20
 
-// errEventLog marks what no other look at the TPM can mend.
-var errEventLog = errors.New("read event log")
+// ErrEventLog says that the event log cannot be had as the configuration says it
+// can: what no other look at the TPM can mend.
+var ErrEventLog = errors.New("read event log")
 
 // hashEventLog reads the log as it is now and returns its SHA-256: 32 zero
 // bytes for "none". A log that is missing, empty or longer than 1 MiB is an
@@ -34,17 +35,17 @@ func hashEventLog(path string) (hash [sha256.Size]byte, err error) {
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return hash, fmt.Errorf("%w: %w", errEventLog, err)
+		return hash, fmt.Errorf("%w: %w", ErrEventLog, err)
 	}
 	defer func() { _ = file.Close() }()
 	log, err := io.ReadAll(io.LimitReader(file, maxEventLog+1))
 	switch {
 	case err != nil:
-		return hash, fmt.Errorf("%w: %w", errEventLog, err)
+		return hash, fmt.Errorf("%w: %w", ErrEventLog, err)
 	case len(log) == 0:
-		return hash, fmt.Errorf("%w: %s is empty", errEventLog, path)
+		return hash, fmt.Errorf("%w: %s is empty", ErrEventLog, path)
 	case len(log) > maxEventLog:
-		return hash, fmt.Errorf("%w: %s has more than %d bytes", errEventLog, path, maxEventLog)
+		return hash, fmt.Errorf("%w: %s has more than %d bytes", ErrEventLog, path, maxEventLog)
 	}
 	return sha256.Sum256(log), nil
 }

@@ -37,7 +37,7 @@ func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Chall
 		return nil, errors.New("answer challenge: none was asked for")
 	}
 	login, err := p.answer(ctx, claim, challenge)
-	if err == nil || p.fresh || errors.Is(err, tpm.ErrNoAnswer) || errors.Is(err, errEventLog) {
+	if err == nil || p.fresh || errors.Is(err, tpm.ErrNoAnswer) || errors.Is(err, ErrEventLog) {
 		return login, err
 	}
 	before := p.keys

@@ -25,6 +25,8 @@ var (
 	ErrBusy     = tpm.ErrBusy     // another program holds it, or it has no free slot
 	ErrDenied   = tpm.ErrDenied   // this user may not open it
 	ErrNoAnswer = tpm.ErrNoAnswer // a command was not answered in time
+
+	ErrNoCertificate = tpm.ErrNoCertificate // the TPM has no certificate of its endorsement key
 )
 
 // ErrStartOver says that the TPM has other keys than those the challenge was

@@ -143,6 +143,10 @@ func tpmHint(err error) string {
 		return "run as root, or as a user who may open the device"
 	case errors.Is(err, host.ErrNoAnswer):
 		return "the TPM hangs; a power cycle of the machine may be needed"
+	case errors.Is(err, host.ErrNoCertificate):
+		return "this TPM has no certificate of that endorsement key; try another with ek in [tpm]. A TPM without any cannot log in with this version"
+	case errors.Is(err, host.ErrEventLog):
+		return "mount securityfs, or, where this firmware gives no event log, say so: event_log = \"none\" in [tpm]"
 	default:
 		return ""
 	}

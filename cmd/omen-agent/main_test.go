@@ -20,6 +20,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/tpmsim"
 )
 
@@ -120,6 +122,15 @@ func bend(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s is not in %s", args[2], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(bent), 0o644))
+}
+
+// An event log is looked for in the middle of a login, where a script has no
+// server to get to.
+func TestEventLogHasARemedy(t *testing.T) {
+	err := &agent.StepError{Step: agent.StepTPM, Err: fmt.Errorf("%w: no such file", host.ErrEventLog)}
+	if got := hint(err); !strings.Contains(got, `event_log = "none"`) || exitCode(err) != exitTPM {
+		t.Errorf("%q, exit code %d", got, exitCode(err))
+	}
 }
 
 func TestPrintable(t *testing.T) {
