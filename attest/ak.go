@@ -96,8 +96,13 @@ var akPrefix = func() []byte {
 
 // Public is the TPMT_PUBLIC of the key (TPM 2.0 Part 2, 12.2.4).
 func (ak *AK) Public() []byte {
-	b := append(make([]byte, 0, len(akPrefix)+2*34), akPrefix...)
-	for _, c := range [][32]byte{ak.x, ak.y} {
+	return appendPoint(akPrefix, ak.x, ak.y)
+}
+
+// appendPoint completes a TPMT_PUBLIC by its TPMS_ECC_POINT.
+func appendPoint(prefix []byte, x, y [32]byte) []byte {
+	b := append(make([]byte, 0, len(prefix)+2*34), prefix...)
+	for _, c := range [][32]byte{x, y} {
 		b = append(binary.BigEndian.AppendUint16(b, 32), c[:]...)
 	}
 	return b

@@ -196,7 +196,7 @@ func TestDecodeRefusesWhatIsNotTheMessage(t *testing.T) {
 		"unknown field": {strings.Replace(string(b), `{"v"`, `{"host":"spire","v"`, 1), RuleSyntax},
 		"two messages":  {string(b) + string(b), RuleSyntax},
 		"not base64":    {strings.Replace(string(b), `"quote":"AQ=="`, `"quote":"!!"`, 1), RuleSyntax},
-		"too large":     {strings.Repeat(" ", MaxMessage) + string(b), RuleSize},
+		"too large":     {strings.Repeat(" ", MaxLoginRequest) + string(b), RuleSize},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := DecodeLoginRequest([]byte(row.body))

@@ -13,21 +13,40 @@ type Binding struct {
 	Audience     string
 	Keys         [][]byte          // DER SubjectPublicKeyInfo, ascending
 	EventLogHash [sha256.Size]byte // zero when the firmware gives no log
+	Ticket       Ticket            // nil without one
 }
 
 // absent stands for a part of the binding that is not there.
 var absent [sha256.Size]byte
 
 // QuoteBinding computes the qualifyingData of the quote: a hash of hashes, so
-// that each part has one place and no two bindings share bytes. The last part
-// belongs to the enrolment ticket, which this version always leaves absent.
+// that each part has one place and no two bindings share bytes. The hash of an
+// absent part is 32 zero bytes.
 func QuoteBinding(b Binding) [sha256.Size]byte {
 	purpose := sha256.Sum256([]byte("omen/1/quote/" + string(b.Kind)))
 	secret := sha256.Sum256(b.Secret)
 	audience := sha256.Sum256([]byte(b.Audience))
 	keys := hashKeys(b.Keys)
+	ticket := absent
+	if b.Ticket != nil {
+		ticket = sha256.Sum256(b.Ticket)
+	}
 	parts := make([]byte, 0, 6*sha256.Size)
-	for _, part := range [][sha256.Size]byte{purpose, secret, audience, keys, b.EventLogHash, absent} {
+	for _, part := range [][sha256.Size]byte{purpose, secret, audience, keys, b.EventLogHash, ticket} {
+		parts = append(parts, part[:]...)
+	}
+	return sha256.Sum256(parts)
+}
+
+// CertifyBinding computes the qualifyingData of the certification of one key, by
+// kind, S and audience as in the quote of the same login.
+func CertifyBinding(b Binding, key []byte) [sha256.Size]byte {
+	purpose := sha256.Sum256([]byte("omen/1/certify/" + string(b.Kind)))
+	secret := sha256.Sum256(b.Secret)
+	audience := sha256.Sum256([]byte(b.Audience))
+	spki := sha256.Sum256(key)
+	parts := make([]byte, 0, 4*sha256.Size)
+	for _, part := range [][sha256.Size]byte{purpose, secret, audience, spki} {
 		parts = append(parts, part[:]...)
 	}
 	return sha256.Sum256(parts)

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"regexp"
 	"strings"
 )
@@ -16,9 +17,12 @@ const Version = 1
 
 // Bounds, in bytes unless said otherwise. They hold before anything is parsed.
 const (
-	MaxMessage       = 64 << 10 // a whole request as JSON
-	MaxCertificate   = 4 << 10  // one DER certificate
-	MaxIntermediates = 4        // certificates
+	MaxChallengeRequest = 64 << 10                 // a whole ChallengeRequest as JSON
+	MaxLoginRequest     = 64<<10 + MaxEventLog*4/3 // a whole LoginRequest as JSON: the log is in base64
+
+	MaxCertificate   = 4 << 10 // one DER certificate
+	MaxIntermediates = 4       // certificates
+	MaxEKPublic      = 512     // DER SubjectPublicKeyInfo
 	MaxAKPublic      = 512
 	MaxQuote         = 1 << 10
 	MaxSignature     = 600
@@ -26,6 +30,10 @@ const (
 	MaxKeys          = 16  // keys attested by one quote
 	MaxKey           = 256 // one DER SubjectPublicKeyInfo
 	MaxAudience      = 512
+	MaxEventLog      = 1 << 20
+	MaxPCRValue      = 64
+	MaxWantedName    = 63
+	TicketSize       = 32
 	SecretSize       = 32 // S, the secret or nonce of a challenge
 )
 
@@ -45,9 +53,10 @@ const (
 type ChallengeRequest struct {
 	V             int      `json:"v"`
 	Role          string   `json:"role"`
-	EKCertificate []byte   `json:"ek_certificate"`          // DER, trailing NV bytes removed
-	Intermediates [][]byte `json:"intermediates,omitempty"` // DER, EK issuer first
-	AKPublic      []byte   `json:"ak_public"`               // TPMT_PUBLIC
+	EKCertificate []byte   `json:"ek_certificate,omitempty"` // DER, trailing NV bytes removed
+	EKPublic      []byte   `json:"ek_public,omitempty"`      // or, without a certificate, DER SubjectPublicKeyInfo
+	Intermediates [][]byte `json:"intermediates,omitempty"`  // DER, EK issuer first
+	AKPublic      []byte   `json:"ak_public"`                // TPMT_PUBLIC
 }
 
 // Challenge is the server's answer to a ChallengeRequest.
@@ -75,7 +84,39 @@ type LoginRequest struct {
 	Signature    []byte   `json:"signature"` // TPMT_SIGNATURE over Quote by the AK
 	EventLogHash []byte   `json:"event_log_hash"`
 	Keys         [][]byte `json:"keys"` // DER SubjectPublicKeyInfo, ascending, no duplicates
+
+	// Certify proves that keys are in the TPM: as long as Keys, null for a key
+	// that the host only claims; or absent.
+	Certify []*Certification `json:"certify,omitempty"`
+	// PCRs and EventLog travel after the server answered event-log-needed: the
+	// values of the selected PCRs in the selection's order, and the log whose
+	// hash is quoted, where the firmware gives one.
+	PCRs     [][]byte `json:"pcrs,omitempty"`
+	EventLog []byte   `json:"event_log,omitempty"`
+	// Ticket enrols a host that no record lists, once.
+	Ticket Ticket `json:"ticket,omitempty"`
+	// WantedName is a remark for the operator who looks at the pending queue.
+	WantedName string `json:"wanted_name,omitempty"`
 }
+
+// Certification is what TPM2_Certify gave for one key (TPM 2.0 Part 3, 18.2).
+type Certification struct {
+	Info      []byte `json:"info"`      // TPMS_ATTEST
+	Signature []byte `json:"signature"` // TPMT_SIGNATURE over Info by the AK
+}
+
+// Ticket is the one-time secret that enrols a host: TicketSize random bytes. It
+// travels in the login and is bound by the quote; it does not print.
+type Ticket []byte
+
+// String hides the ticket.
+func (Ticket) String() string { return "[ticket]" }
+
+// GoString hides the ticket.
+func (Ticket) GoString() string { return "[ticket]" }
+
+// LogValue hides the ticket.
+func (Ticket) LogValue() slog.Value { return slog.StringValue("[ticket]") }
 
 // roleName is OpenBao's GenericNameRegex in lower case, bounded.
 var roleName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]{0,126}[a-z0-9_])?$`)
@@ -84,7 +125,7 @@ var roleName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]{0,126}[a-z0-9_])?$`)
 // is a *Refusal with rule size or syntax.
 func DecodeChallengeRequest(b []byte) (*ChallengeRequest, error) {
 	m := new(ChallengeRequest)
-	if err := decode(b, m); err != nil {
+	if err := decode(b, MaxChallengeRequest, m); err != nil {
 		return nil, err
 	}
 	return m, m.Check()
@@ -94,14 +135,14 @@ func DecodeChallengeRequest(b []byte) (*ChallengeRequest, error) {
 // *Refusal with rule size or syntax.
 func DecodeLoginRequest(b []byte) (*LoginRequest, error) {
 	m := new(LoginRequest)
-	if err := decode(b, m); err != nil {
+	if err := decode(b, MaxLoginRequest, m); err != nil {
 		return nil, err
 	}
 	return m, m.Check()
 }
 
-func decode(b []byte, into any) error {
-	if len(b) > MaxMessage {
+func decode(b []byte, limit int, into any) error {
+	if len(b) > limit {
 		return Refuse(RuleSize, "message of %d bytes", len(b))
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -128,10 +169,21 @@ func (m *ChallengeRequest) Check() error {
 			return err
 		}
 	}
-	if err := checkBytes("ek_certificate", m.EKCertificate, MaxCertificate); err != nil {
+	if err := m.checkEK(); err != nil {
 		return err
 	}
 	return checkBytes("ak_public", m.AKPublic, MaxAKPublic)
+}
+
+// checkEK wants one endorsement key, said in one way.
+func (m *ChallengeRequest) checkEK() error {
+	if m.EKPublic == nil {
+		return checkBytes("ek_certificate", m.EKCertificate, MaxCertificate)
+	}
+	if m.EKCertificate != nil || m.Intermediates != nil {
+		return Refuse(RuleSyntax, "ek_public beside certificates")
+	}
+	return checkBytes("ek_public", m.EKPublic, MaxEKPublic)
 }
 
 // Check says whether the answer is one a host can act on: exactly the parts of
@@ -181,7 +233,62 @@ func (m *LoginRequest) Check() error {
 	if len(m.EventLogHash) != sha256.Size {
 		return Refuse(RuleSyntax, "event_log_hash of %d bytes", len(m.EventLogHash))
 	}
-	return checkKeys(m.Keys)
+	if err := checkKeys(m.Keys); err != nil {
+		return err
+	}
+	if err := m.checkCertify(); err != nil {
+		return err
+	}
+	if err := m.checkMeasurements(); err != nil {
+		return err
+	}
+	return m.checkEnrolment()
+}
+
+func (m *LoginRequest) checkCertify() error {
+	if m.Certify == nil {
+		return nil
+	}
+	if len(m.Certify) != len(m.Keys) {
+		return Refuse(RuleSyntax, "%d certifications for %d keys", len(m.Certify), len(m.Keys))
+	}
+	for _, c := range m.Certify {
+		if c == nil {
+			continue
+		}
+		if err := checkBytes("certify info", c.Info, MaxQuote); err != nil {
+			return err
+		}
+		if err := checkBytes("certify signature", c.Signature, MaxSignature); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *LoginRequest) checkMeasurements() error {
+	if len(m.PCRs) > MaxPCR+1 || len(m.EventLog) > MaxEventLog {
+		return Refuse(RuleSize, "%d PCR values, event log of %d bytes", len(m.PCRs), len(m.EventLog))
+	}
+	for _, value := range m.PCRs {
+		if err := checkBytes("PCR value", value, MaxPCRValue); err != nil {
+			return err
+		}
+	}
+	if m.EventLog != nil && m.PCRs == nil {
+		return Refuse(RuleSyntax, "event_log without pcrs")
+	}
+	return nil
+}
+
+func (m *LoginRequest) checkEnrolment() error {
+	if m.Ticket != nil && len(m.Ticket) != TicketSize {
+		return Refuse(RuleSyntax, "ticket of %d bytes", len(m.Ticket))
+	}
+	if m.WantedName != "" {
+		return CheckHostName(m.WantedName)
+	}
+	return nil
 }
 
 func checkHead(v int, role string) error {

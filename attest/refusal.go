@@ -30,6 +30,16 @@ const (
 	RuleHostUnknown  Rule = "host-unknown"  // no host record lists this TPM
 	RuleState        Rule = "state"         // the role or pin changed between challenge and login
 	RuleTPMTaken     Rule = "tpm-taken"     // TPM or AK belongs to another host or TPM
+
+	RulePending        Rule = "pending"          // the host waits for an operator's approval
+	RuleHostDisabled   Rule = "host-disabled"    // the host is disabled or quarantined, or its TPM was given up
+	RuleTicket         Rule = "ticket"           // no ticket, or not one for this host and role
+	RuleNameTaken      Rule = "name-taken"       // the ticket's host name belongs to another host
+	RuleKey            Rule = "key"              // a key is not proven to be in the TPM as it was said to be
+	RuleClone          Rule = "clone"            // the TPM's counters went back: two machines may share one TPM ID
+	RulePCRDigest      Rule = "pcr-digest"       // the PCR values do not hash to the quote's digest
+	RuleEventLog       Rule = "event-log"        // the event log does not explain the PCR values
+	RuleEventLogNeeded Rule = "event-log-needed" // PCR values and event log are wanted with the next login
 )
 
 // known lists every rule, so that a client can tell a refusal from other text.
@@ -38,6 +48,8 @@ var known = map[Rule]bool{
 	RuleSignature: true, RuleEKCertificate: true, RuleEKWeak: true, RuleAKShape: true, RuleInternal: true,
 	RuleAudience: true, RuleQuoteType: true, RuleAKHierarchy: true, RuleEKAK: true,
 	RulePCRSelection: true, RuleBootPolicy: true, RuleHostUnknown: true, RuleState: true, RuleTPMTaken: true,
+	RulePending: true, RuleHostDisabled: true, RuleTicket: true, RuleNameTaken: true, RuleKey: true, RuleClone: true,
+	RulePCRDigest: true, RuleEventLog: true, RuleEventLogNeeded: true,
 }
 
 // Known reports whether r is a rule of this version.
@@ -46,7 +58,7 @@ func (r Rule) Known() bool { return known[r] }
 // StartOver reports whether a fresh challenge may help, once in an attempt.
 // Every other refusal is final until an operator changes something.
 func (r Rule) StartOver() bool {
-	return r == RuleChallenge || r == RuleFreshness || r == RuleState
+	return r == RuleChallenge || r == RuleFreshness || r == RuleState || r == RuleEventLogNeeded
 }
 
 // Status is the HTTP status a refusal travels under: 400 for a message that

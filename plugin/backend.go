@@ -95,8 +95,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			resp, err = nil, b.refusal(req, attest.Refuse(attest.RuleInternal, "panic: %v", p))
 		}
 	}()
-	if spokenByHosts(req) && room(attest.MaxMessage, req.Data) < 0 {
-		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", attest.MaxMessage))
+	if spokenByHosts(req) && room(attest.MaxChallengeRequest, req.Data) < 0 {
+		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", attest.MaxChallengeRequest))
 	}
 	resp, err = b.Backend.HandleRequest(ctx, req)
 	if err == nil && resp.IsError() && spokenByHosts(req) {

@@ -31,9 +31,11 @@ type Challenge struct {
 //     (freshness)
 //   - the quote is over exactly the PCRs that were asked for (pcr-selection)
 //   - the audience is one of the server's own (audience)
+//   - each key said to be in the TPM is certified by the AK for this challenge
+//     (key)
 //
-// The caller opens the challenge before and decides about the host after. What
-// the host says about its keys is bound to the quote but not proven: a claim.
+// The caller opens the challenge before and decides about the host after. A key
+// without certification is bound to the quote but not proven: a claim.
 func Login(m *attest.LoginRequest, c Challenge, audiences []string) (*Quote, error) {
 	if err := m.Check(); err != nil {
 		return nil, err
@@ -51,13 +53,21 @@ func Login(m *attest.LoginRequest, c Challenge, audiences []string) (*Quote, err
 	if !slices.Contains(audiences, m.Audience) {
 		return nil, attest.Refuse(attest.RuleAudience, "proof made for %q", m.Audience)
 	}
+	if err := checkCertify(m, c); err != nil {
+		return nil, err
+	}
 	return q, nil
 }
 
-func checkBinding(q *Quote, m *attest.LoginRequest, c Challenge) error {
-	b := attest.Binding{Kind: c.Kind, Secret: c.Secret, Audience: m.Audience, Keys: m.Keys}
+// binding is what both the quote and the certifications of a login are bound to.
+func binding(m *attest.LoginRequest, c Challenge) attest.Binding {
+	b := attest.Binding{Kind: c.Kind, Secret: c.Secret, Audience: m.Audience, Keys: m.Keys, Ticket: m.Ticket}
 	copy(b.EventLogHash[:], m.EventLogHash) // 32 bytes, by Check
-	want := attest.QuoteBinding(b)
+	return b
+}
+
+func checkBinding(q *Quote, m *attest.LoginRequest, c Challenge) error {
+	want := attest.QuoteBinding(binding(m, c))
 	if subtle.ConstantTimeCompare(want[:], q.ExtraData) == 1 {
 		return nil
 	}

@@ -56,7 +56,7 @@ func TestBounds(t *testing.T) {
 	text := page(t, "docs/protocol.md")
 	for name, want := range map[string]bool{
 		"| 4, of 4 KiB each |":                attest.MaxIntermediates == 4 && attest.MaxCertificate == 4<<10,
-		"whole message at most 64 KiB":        attest.MaxMessage == 64<<10,
+		"whole message at most 64 KiB":        attest.MaxChallengeRequest == 64<<10,
 		"| 1 KiB |":                           attest.MaxQuote == 1<<10,
 		"| 600 bytes |":                       attest.MaxSignature == 600,
 		"| 16, of 256 bytes each |":           attest.MaxKeys == 16 && attest.MaxKey == 256,
