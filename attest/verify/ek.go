@@ -3,31 +3,46 @@
 package verify
 
 import (
+	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
-	ekattest "github.com/google/go-attestation/attest"
-	ekx509 "github.com/google/go-attestation/x509"
 	"github.com/google/go-tpm/tpm2"
 
 	"funlab.casa/omen/attest"
 )
 
-// maxChain bounds the certificates of an EK's chain: the EK's own, four
-// intermediate ones and the root.
-const maxChain = 6
+// maxEKPublic bounds a DER SubjectPublicKeyInfo: RSA-4096 has 550 bytes.
+const maxEKPublic = 1 << 10
 
-// EK is an endorsement key that a believed vendor certified.
+// EK is an endorsement key and who vouches for it. All but TPMID, Class, Key and
+// Public is of the certificate, and zero in one that [CheckEKPublic] returns.
+//
+// The strings were written by whoever made the certificate. They are bounded,
+// valid UTF-8 and without control characters; who shows them escapes them all the
+// same, and nobody decides by them.
 type EK struct {
 	TPMID       attest.TPMID
+	Class       attest.EKClass    // of the root; of several chains, the weakest
 	Certificate [sha256.Size]byte // SHA-256 of the DER certificate without trailing NV bytes
-	Key         crypto.PublicKey  // as certified: *rsa.PublicKey or *ecdsa.PublicKey
+	Key         crypto.PublicKey  // *rsa.PublicKey or *ecdsa.PublicKey
 	Public      *tpm2.TPMTPublic  // rebuilt from Key and the standard template
+
+	// IssuerSerial is SHA-256 over the DER Name of the issuer and the content octets
+	// of the serial number's DER INTEGER.
+	IssuerSerial [sha256.Size]byte
+
+	// NotBefore and NotAfter are when each certificate of the accepted chain is
+	// valid: outside, the judgement is void.
+	NotBefore, NotAfter time.Time
+
+	Manufacturer string // registered in the TCG Vendor ID Registry: "STM"; as certified where it is no such id
+	Model        string // "ST33HTPHAHD4"
+	Firmware     string // hex digits of the certified version: "00010102"
+	Subject      string // RFC 2253; often empty
 }
 
 // CheckEK judges an endorsement key by its certificate at the time now. The
@@ -35,114 +50,78 @@ type EK struct {
 // those that the host sent, each one DER certificate. In this order:
 //
 //   - certificates within bounds (size)
-//   - the certificate parses (ek-certificate) and has the shape that the TCG EK
-//     Credential Profile 2.6 section 3.2 demands: version 3, positive serial
-//     number, not a CA, the TPM's name in subjectAltName, key usage of its key
-//     type, and the extended key usage tcg-kp-EKCertificate (ek-certificate)
+//   - the certificate parses, a negative serial number included (ek-certificate)
+//   - it has the shape that the TCG EK Credential Profile 2.6 section 3.2 demands,
+//     see shape (ek-certificate)
 //   - its key is one of those we know a template for, and not of the generator of
 //     CVE-2017-15361 (ek-weak)
 //   - intermediates parse and have keys within bounds (ek-certificate)
-//   - a chain of at most six certificates reaches a believed root, each valid at
+//   - a chain of two to six certificates reaches a believed root, each valid at
 //     now (ek-certificate)
 func CheckEK(der []byte, intermediates [][]byte, roots *Roots, now time.Time) (*EK, error) {
 	if len(der) > attest.MaxCertificate || len(intermediates) > attest.MaxIntermediates {
 		return nil, attest.Refuse(attest.RuleSize, "EK certificate of %d bytes, %d intermediates", len(der), len(intermediates))
 	}
-	certificate, err := parseEKCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	ek := &EK{Certificate: sha256.Sum256(certificate.Raw), Key: certificate.PublicKey}
-	if k, ok := ek.Key.(*rsa.PublicKey); ok && roca(k.N) {
-		return nil, attest.Refuse(attest.RuleEKWeak, "modulus of a flawed generator (ROCA)")
-	}
-	if ek.Public, err = attest.EKPublic(ek.Key); err != nil {
-		return nil, err
-	}
-	if ek.TPMID, err = attest.NewTPMID(ek.Key); err != nil {
-		return nil, err
-	}
-	if err := checkChain(certificate, intermediates, roots, now); err != nil {
-		return nil, err
-	}
-	return ek, nil
-}
-
-func parseEKCertificate(der []byte) (*x509.Certificate, error) {
-	parsed, err := ekattest.ParseEKCertificate(der)
+	c, serial, err := parseCertificate(der)
 	if err != nil {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "parse: %v", err)
 	}
-	// Takes the subjectAltName off the list of unhandled critical extensions.
-	ek, err := ekx509.ToEKCertificate(parsed)
+	name, err := shape(c)
 	if err != nil {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "shape: %v", err)
 	}
-	if !ek.HasEkcExtendedKeyUsage {
-		return nil, attest.Refuse(attest.RuleEKCertificate, "extended key usage tcg-kp-EKCertificate is missing")
-	}
-	return ek.Certificate, nil
-}
-
-func checkChain(ek *x509.Certificate, sent [][]byte, roots *Roots, now time.Time) error {
-	if roots == nil || roots.roots == nil {
-		return attest.Refuse(attest.RuleEKCertificate, "no roots are configured")
-	}
-	pool, err := withSent(roots.intermediates, sent)
+	ek, err := newEK(c.PublicKey)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	chains, err := ek.Verify(x509.VerifyOptions{
-		Roots:         roots.roots,
-		Intermediates: pool,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	chain, err := roots.chain(c, intermediates, now)
 	if err != nil {
-		return attest.Refuse(attest.RuleEKCertificate, "chain: %v", err)
+		return nil, err
 	}
-	for _, chain := range chains {
-		// A chain of one is an EK certificate pinned as its own root: no vendor
-		// vouches for it.
-		if len(chain) > 1 && len(chain) <= maxChain {
-			return nil
-		}
-	}
-	return attest.Refuse(attest.RuleEKCertificate, "no chain of two to %d certificates", maxChain)
+	ek.Class, ek.NotBefore, ek.NotAfter = chain.class, chain.notBefore, chain.notAfter
+	ek.Certificate = sha256.Sum256(c.Raw)
+	ek.IssuerSerial = sha256.Sum256(append(bytes.Clone(c.RawIssuer), serial...))
+	ek.Manufacturer, ek.Model, ek.Firmware = name.manufacturer, name.model, name.firmware
+	ek.Subject = legible(c.Subject.String(), 256)
+	return ek, nil
 }
 
-func withSent(configured *x509.CertPool, sent [][]byte) (*x509.CertPool, error) {
-	if len(sent) == 0 {
-		return configured, nil
+// CheckEKPublic takes an endorsement key that nobody certifies: a DER
+// SubjectPublicKeyInfo (RFC 5280, 4.1), in the one encoding that this package
+// would give it (size, syntax), under the same rules as a certified one
+// (ek-weak). Its class is uncertified: whether the key is a TPM's is the word of
+// whoever listed it.
+func CheckEKPublic(spki []byte) (*EK, error) {
+	if len(spki) > maxEKPublic {
+		return nil, attest.Refuse(attest.RuleSize, "EK public key of %d bytes", len(spki))
 	}
-	pool := x509.NewCertPool()
-	if configured != nil {
-		pool = configured.Clone()
+	key, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, attest.Refuse(attest.RuleSyntax, "EK public key: %v", err)
 	}
-	for i, der := range sent {
-		if len(der) > attest.MaxCertificate {
-			return nil, attest.Refuse(attest.RuleSize, "intermediate %d of %d bytes", i, len(der))
-		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, attest.Refuse(attest.RuleEKCertificate, "intermediate %d: %v", i, err)
-		}
-		if !boundedKey(c.PublicKey) {
-			return nil, attest.Refuse(attest.RuleEKCertificate, "intermediate %d has a key out of bounds", i)
-		}
-		pool.AddCert(c)
+	ek, err := newEK(key)
+	if err != nil {
+		return nil, err
 	}
-	return pool, nil
+	if same, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(same, spki) {
+		return nil, attest.Refuse(attest.RuleSyntax, "EK public key in another encoding than DER's")
+	}
+	ek.Class = attest.ClassUncertified
+	return ek, nil
 }
 
-// boundedKey keeps the cost of a signature check, and what it proves, bounded.
-func boundedKey(key crypto.PublicKey) bool {
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		return k.N.BitLen() >= 2048 && k.N.BitLen() <= 4096
-	case *ecdsa.PublicKey:
-		return k.Curve == elliptic.P256() || k.Curve == elliptic.P384()
-	default:
-		return false
+// newEK is an EK that nobody vouches for yet, if its key is not weak.
+func newEK(key crypto.PublicKey) (*EK, error) {
+	public, err := attest.EKPublic(key)
+	if err != nil {
+		return nil, err
 	}
+	if k, ok := key.(*rsa.PublicKey); ok && roca(k.N) {
+		return nil, attest.Refuse(attest.RuleEKWeak, "modulus of a flawed generator (ROCA)")
+	}
+	id, err := attest.NewTPMID(key)
+	if err != nil {
+		return nil, err
+	}
+	return &EK{TPMID: id, Key: key, Public: public}, nil
 }

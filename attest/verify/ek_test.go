@@ -27,7 +27,7 @@ import (
 // What swtpm's own vendor certifies is accepted, and is the key in the TPM.
 func TestCheckEKOfSWTPM(t *testing.T) {
 	tpm, ca := tpmsim.Start(t), tpmsim.TestCA(t)
-	vendor, err := verify.ParseRoots(ca.PEM(), nil)
+	vendor, err := verify.ParseRoots(hardware(ca.PEM()), nil)
 	check(t, err)
 	for name, device := range map[string]*provertest.Device{
 		"RSA-2048": provertest.RSA(t, tpm),
@@ -57,7 +57,7 @@ func TestCheckEKOfSWTPM(t *testing.T) {
 func TestCredentialForP256(t *testing.T) {
 	ca := tpmsim.TestCA(t)
 	device := provertest.P256(t, tpmsim.Start(t), ca.Issue)
-	vendor, err := verify.ParseRoots(ca.PEM(), nil)
+	vendor, err := verify.ParseRoots(hardware(ca.PEM()), nil)
 	check(t, err)
 	ek, err := verify.CheckEK(device.EKCertificate, nil, vendor, time.Now())
 	wantRule(t, err, "")
@@ -189,7 +189,7 @@ func TestCheckEKIntermediates(t *testing.T) {
 	for _, v := range line[1:] {
 		all += v.PEM()
 	}
-	configured, err := verify.ParseRoots([]byte(c.vendor.PEM()), []byte(all))
+	configured, err := verify.ParseRoots(hardware([]byte(c.vendor.PEM())), []byte(all))
 	check(t, err)
 	plain := roots(t, c.vendor.PEM())
 	for _, row := range []struct {
@@ -238,7 +238,7 @@ func TestParseRoots(t *testing.T) {
 		{"not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", false},
 	} {
 		for _, order := range [][2]string{{row.roots, ""}, {"", row.roots}} {
-			_, err := verify.ParseRoots([]byte(order[0]), []byte(order[1]))
+			_, err := verify.ParseRoots(hardware([]byte(order[0])), []byte(order[1]))
 			if (err == nil) != row.good {
 				t.Errorf("%s: %v", row.name, err)
 			}

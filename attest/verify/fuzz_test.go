@@ -3,6 +3,7 @@
 package verify_test
 
 import (
+	"crypto/elliptic"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -68,9 +69,14 @@ func FuzzSignature(f *testing.F) {
 func FuzzEK(f *testing.F) {
 	c := newCast(f)
 	stranger := provertest.NewVendor(f)
-	vendor, err := verify.ParseRoots([]byte(stranger.PEM()), nil)
+	vendor, err := verify.ParseRoots(hardware([]byte(stranger.PEM())), nil)
 	check(f, err)
 	f.Add(c.liar.EKCertificate, c.vendor.Certificate.Raw)
+	ca := newAuthority(f, elliptic.P256())
+	f.Add(ca.withSerial(f, c.liar.EKCertificate, 0x80, 1), ca.certificate.Raw)
+	for _, name := range []string{"stm-rsa", "infineon-p256", "google-rsa"} {
+		f.Add(realEK(f, name), []byte{})
+	}
 	for _, v := range provertest.Vectors(f, vectors) {
 		f.Add(v.Request.EKCertificate, []byte{})
 	}

@@ -42,7 +42,7 @@ func pose(t testing.TB, kind attest.Kind, ekCertificate []byte, ak *attest.AK, v
 // A real TPM logs in, and go-attestation agrees about each of its quotes.
 func TestLoginOfSWTPM(t *testing.T) {
 	tpm, ca := tpmsim.Start(t), tpmsim.TestCA(t)
-	vendor, err := verify.ParseRoots(ca.PEM(), nil)
+	vendor, err := verify.ParseRoots(hardware(ca.PEM()), nil)
 	check(t, err)
 	digest := sha256.Sum256([]byte("firmware"))
 	check(t, tpm.Extend(4, tpm2.TPMAlgSHA256, digest[:]))

@@ -28,7 +28,7 @@ func judge(v *provertest.Vector) (provertest.Outcome, error) {
 	if err := v.Request.Check(); err != nil {
 		return none, err
 	}
-	vendor, err := verify.ParseRoots([]byte(v.Roots), nil)
+	vendor, err := verify.ParseRoots(hardware([]byte(v.Roots)), nil)
 	if err != nil {
 		return none, err
 	}
@@ -95,7 +95,7 @@ func record(t *testing.T) {
 
 func converse(t *testing.T, v provertest.Vector, d *provertest.Device, kind attest.Kind, about string) *provertest.Vector {
 	t.Helper()
-	vendor, err := verify.ParseRoots([]byte(v.Roots), nil)
+	vendor, err := verify.ParseRoots(hardware([]byte(v.Roots)), nil)
 	check(t, err)
 	c, sealed := pose(t, kind, d.EKCertificate, d.AK, vendor)
 	v.About, v.Kind, v.S, v.Request = about, kind, sealed.Secret, d.Request("keylime")

@@ -62,7 +62,12 @@ func newCast(t testing.TB) cast {
 
 func roots(t testing.TB, pem string) *verify.Roots {
 	t.Helper()
-	r, err := verify.ParseRoots([]byte(pem), nil)
+	r, err := verify.ParseRoots(hardware([]byte(pem)), nil)
 	check(t, err)
 	return r
+}
+
+// hardware is a configuration that believes these roots for hardware TPMs.
+func hardware(pem []byte) map[attest.EKClass][]byte {
+	return map[attest.EKClass][]byte{attest.ClassHardware: pem}
 }

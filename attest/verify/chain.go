@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"crypto/x509"
+	"time"
+
+	"funlab.casa/omen/attest"
+)
+
+// maxChain bounds the certificates of an EK's chain: the EK's own, four
+// intermediate ones and the root.
+const maxChain = 6
+
+// chain is what vouches for an EK.
+type chain struct {
+	class               attest.EKClass
+	notBefore, notAfter time.Time
+}
+
+// chain finds the chain to believe from an EK certificate to a root, with the
+// help of the intermediates that the host sent. Of several it takes the one to
+// the root of the weakest class, and among equals the one that lasts longest.
+func (r *Roots) chain(ek *x509.Certificate, sent [][]byte, now time.Time) (*chain, error) {
+	if r == nil || r.roots == nil {
+		return nil, attest.Refuse(attest.RuleEKCertificate, "no roots are configured")
+	}
+	pool, err := r.withSent(sent)
+	if err != nil {
+		return nil, err
+	}
+	found, err := ek.Verify(x509.VerifyOptions{
+		Roots:         r.roots,
+		Intermediates: pool,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return nil, attest.Refuse(attest.RuleEKCertificate, "chain: %v", err)
+	}
+	if best := r.weakest(found); best != nil {
+		return best, nil
+	}
+	return nil, attest.Refuse(attest.RuleEKCertificate, "no chain of two to %d certificates", maxChain)
+}
+
+func (r *Roots) weakest(chains [][]*x509.Certificate) *chain {
+	var best *chain
+	lowest := len(certifying)
+	for _, certificates := range chains {
+		rank, known := r.rank[string(certificates[len(certificates)-1].Raw)]
+		// A chain of one is an EK certificate pinned as its own root: no vendor
+		// vouches for it.
+		if !known || len(certificates) < 2 || len(certificates) > maxChain || rank > lowest {
+			continue
+		}
+		c := newChain(certifying[rank], certificates)
+		if rank < lowest || c.notAfter.After(best.notAfter) {
+			best, lowest = c, rank
+		}
+	}
+	return best
+}
+
+// newChain notes when all of the certificates are valid.
+func newChain(class attest.EKClass, certificates []*x509.Certificate) *chain {
+	c := &chain{class: class, notBefore: certificates[0].NotBefore, notAfter: certificates[0].NotAfter}
+	for _, certificate := range certificates[1:] {
+		if certificate.NotBefore.After(c.notBefore) {
+			c.notBefore = certificate.NotBefore
+		}
+		if certificate.NotAfter.Before(c.notAfter) {
+			c.notAfter = certificate.NotAfter
+		}
+	}
+	return c
+}
+
+// withSent is the configured intermediate certificates and those sent. The pool
+// is copied only for one that is not yet in it.
+func (r *Roots) withSent(sent [][]byte) (*x509.CertPool, error) {
+	pool := r.intermediates
+	for i, der := range sent {
+		if len(der) > attest.MaxCertificate {
+			return nil, attest.Refuse(attest.RuleSize, "intermediate %d of %d bytes", i, len(der))
+		}
+		if _, known := r.known[string(der)]; known {
+			continue
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, attest.Refuse(attest.RuleEKCertificate, "intermediate %d: %v", i, err)
+		}
+		if !boundedKey(c.PublicKey) {
+			return nil, attest.Refuse(attest.RuleEKCertificate, "intermediate %d has a key out of bounds", i)
+		}
+		if pool == r.intermediates {
+			pool = pool.Clone()
+		}
+		pool.AddCert(c)
+	}
+	return pool, nil
+}
