@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -18,60 +17,111 @@ import (
 
 // proof is what a host has proven and what it asks for.
 type proof struct {
-	role      string
+	message   *attest.LoginRequest
 	remote    string // address, or "" when OpenBao does not say
 	challenge *sealed
 	ak        *attest.AK
 	quote     *verify.Quote
 }
 
-// admission is the decision to let a host in.
+// admission is the decision about a proven host. With an error beside it, it is
+// no more than what the refusal leaves behind for operators.
 type admission struct {
-	host string
-	tpm  attest.TPMID
-	role *role
-	boot string
-	// newPin says that the AK is still to be pinned: the host is not in before.
-	newPin bool
+	host   string
+	tpm    attest.TPMID
+	class  attest.EKClass
+	role   *role
+	record *host
+	pin    *pin // what is known of the TPM; nil before its first login
+	boot   string
+	// wouldRefuse are the monitored checks of the boot that failed.
+	wouldRefuse []string
+
+	// changes are written before the host is in, all or none; traces are written
+	// whether it gets in or not.
+	changes, traces []write
+	// enrols says that they are about more than this TPM.
+	enrols bool
 }
 
-// What a token says about the boot.
-const (
-	bootAccepted   = "accepted"
-	bootNotChecked = "not-checked"
-)
+// write is a part of a transaction.
+type write func(context.Context, logical.Storage) error
 
-// admit decides about a proven host over one state of the storage and, after an
-// activation, pins its AK in the transaction that reads that state. A login that
-// has nothing to pin writes nothing.
+func (a *admission) change(do write) { a.changes = append(a.changes, do) }
+
+func (a *admission) trace(do write) { a.traces = append(a.traces, do) }
+
+// writes are what a decision asks for.
+func (a *admission) writes(refused error) []write {
+	switch {
+	case a == nil:
+		return nil
+	case refused != nil:
+		return a.traces
+	default:
+		return slices.Concat(a.traces, a.changes)
+	}
+}
+
+// admit decides about a proven host and, where there is something to write, does
+// so in the transaction that decides again. A renewal of a host that booted
+// nothing new writes nothing.
 func (b *backend) admit(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
-	b.records.RLock()
-	defer b.records.RUnlock()
-	var a *admission
-	err := view(ctx, s, func(s logical.Storage) (err error) {
-		a, err = decide(ctx, s, p)
-		return err
-	})
+	a, err := b.consider(ctx, s, p)
+	if len(a.writes(err)) > 0 {
+		a, err = b.settle(ctx, s, p, a.enrols)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !a.newPin {
-		return a, nil
-	}
-	for _, lock := range locksutil.LocksForKeys(b.pins, []string{string(a.tpm), akKey(p.ak)}) {
-		lock.Lock()
-		defer lock.Unlock()
-	}
-	err = logical.WithTransaction(ctx, s, func(s logical.Storage) (err error) {
-		if a, err = decide(ctx, s, p); err != nil || !a.newPin {
-			return err
+	b.sighted(a, p)
+	return a, nil
+}
+
+// consider decides by what is kept in memory, apart from operators' changes.
+func (b *backend) consider(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
+	b.records.RLock()
+	defer b.records.RUnlock()
+	return b.decide(ctx, b.reader(s), p)
+}
+
+// settle decides by what is stored and writes in the same transaction.
+func (b *backend) settle(ctx context.Context, s logical.Storage, p proof, enrols bool) (a *admission, err error) {
+	defer b.apart(p, enrols)()
+	var refused error
+	err = b.change(ctx, s, func(s logical.Storage) error {
+		a, refused = b.decide(ctx, reader{storage: s}, p)
+		for _, do := range a.writes(refused) {
+			if err := do(ctx, s); err != nil {
+				return err
+			}
 		}
-		return setPin(ctx, s, a.tpm, p.ak)
+		return nil
 	})
 	if err != nil {
 		return nil, lostRace(err)
 	}
-	return a, nil
+	return a, refused
+}
+
+// apart keeps a writing login apart from those it could meet: all others when it
+// enrols, else those of the same TPM or AK. It returns the way back.
+func (b *backend) apart(p proof, enrols bool) func() {
+	if enrols {
+		b.records.Lock()
+		return b.records.Unlock
+	}
+	b.records.RLock()
+	locks := locksutil.LocksForKeys(b.pins, []string{string(p.challenge.tpmID()), akKey(p.ak)})
+	for _, lock := range locks {
+		lock.Lock()
+	}
+	return func() {
+		for _, lock := range locks {
+			lock.Unlock()
+		}
+		b.records.RUnlock()
+	}
 }
 
 // lostRace tells a host to start over when another request changed what this one
@@ -89,14 +139,15 @@ func lostRace(err error) error {
 //
 //   - the role is as it was when the challenge was made (state)
 //   - the host speaks from an address of the role's token_bound_cidrs (role)
-//   - a host record lists the TPM (host-unknown), as the one that logs in and not
-//     as a reserved one (tpm-taken)
-//   - the record lists the role (role)
-//   - the quote's pcrDigest is accepted, if the record names any (boot-policy)
-//   - after known: the AK is still pinned to the TPM (state); after activate: it
-//     is not pinned to another one (tpm-taken)
-func decide(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
-	r, err := loadRole(ctx, s, p.role)
+//   - after activate: the AK is not pinned to another TPM (tpm-taken)
+//   - a host record lists the TPM, or the role's way in makes one: see [backend.findHost]
+//   - the record lists the role (role) and is active (host-disabled)
+//   - after known: the AK is still pinned to the TPM (state)
+//   - the TPM's counters did not go back (clone)
+//   - the keys are proven to be in the TPM, if the role demands it (key)
+//   - what was booted is accepted: see [backend.checkBoot]
+func (b *backend) decide(ctx context.Context, rd reader, p proof) (*admission, error) {
+	r, err := get[role](ctx, rd, rolePrefix+p.message.Role)
 	if err != nil {
 		return nil, err
 	}
@@ -104,78 +155,122 @@ func decide(ctx context.Context, s logical.Storage, p proof) (*admission, error)
 		return nil, attest.Refuse(attest.RuleState, "role changed since the challenge")
 	}
 	if !cidrutil.RemoteAddrIsOk(p.remote, r.TokenBoundCIDRs) {
-		return nil, attest.Refuse(attest.RuleRole, "address %q is not in token_bound_cidrs of role %s", p.remote, p.role)
+		return nil, attest.Refuse(attest.RuleRole, "address %q is not in token_bound_cidrs of role %s", p.remote, p.message.Role)
 	}
-	a := &admission{tpm: p.challenge.tpmID(), role: r}
-	h, err := a.findHost(ctx, s)
+	if err := checkAK(ctx, rd, p); err != nil {
+		return nil, err
+	}
+	a, err := b.findHost(ctx, rd, p, r)
 	if err != nil {
+		return a, err
+	}
+	a.tpm, a.class, a.role = p.challenge.tpmID(), p.challenge.class, r
+	if err := a.checkRecord(p); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(h.Roles, p.role) {
-		return nil, attest.Refuse(attest.RuleRole, "host %s may not use role %s", a.host, p.role)
-	}
-	if err := a.checkBoot(h, p.quote); err != nil {
+	return b.judge(ctx, rd, p, a)
+}
+
+// judge holds what the quote says against what is known of the host.
+func (b *backend) judge(ctx context.Context, rd reader, p proof, a *admission) (*admission, error) {
+	if err := a.checkPin(ctx, rd, p); err != nil {
 		return nil, err
 	}
-	if err := a.checkPin(ctx, s, p); err != nil {
+	if err := b.checkCounters(ctx, rd, a, p); err != nil {
 		return nil, err
 	}
+	if a.role.RequireResident && slices.Contains(verify.ResidentKeys(p.message), false) {
+		return nil, attest.Refuse(attest.RuleKey, "role %s wants keys that are proven to be in the TPM", p.message.Role)
+	}
+	judged, err := b.checkBoot(ctx, rd, a, p)
+	if err != nil {
+		return a, err
+	}
+	a.learn(p, judged)
 	return a, nil
 }
 
-func (a *admission) findHost(ctx context.Context, s logical.Storage) (*host, error) {
-	o, err := load[owner](ctx, s, tpmPrefix+string(a.tpm))
-	if err != nil {
-		return nil, err
+// checkRecord holds the record against the role and the proof.
+func (a *admission) checkRecord(p proof) error {
+	if !slices.Contains(a.record.Roles, p.message.Role) {
+		return attest.Refuse(attest.RuleRole, "host %s may not use role %s", a.host, p.message.Role)
 	}
-	if o == nil {
-		return nil, attest.Refuse(attest.RuleHostUnknown, "no host has %s", a.tpm)
+	if a.record.State != hostActive {
+		return attest.Refuse(attest.RuleHostDisabled, "host %s is %s", a.host, a.record.State)
 	}
-	h, err := load[host](ctx, s, hostPrefix+o.Host)
-	if err != nil {
-		return nil, err
+	if p.challenge.class == attest.ClassUncertified && !a.record.AllowUncertifiedEK {
+		return attest.Refuse(attest.RuleEKCertificate, "host %s has no allow_uncertified_ek", a.host)
 	}
-	if h == nil || !slices.Contains(h.TPMIDs, a.tpm) {
-		return nil, attest.Refuse(attest.RuleHostUnknown, "index names host %s for %s, its record does not", o.Host, a.tpm)
-	}
-	if h.TPMIDs[0] != a.tpm {
-		return nil, attest.Refuse(attest.RuleTPMTaken, "%s is reserved: host %s logs in with %s", a.tpm, o.Host, h.TPMIDs[0])
-	}
-	a.host = o.Host
-	return h, nil
-}
-
-func (a *admission) checkBoot(h *host, q *verify.Quote) error {
-	if len(h.PCRDigests) == 0 {
-		a.boot = bootNotChecked
-		return nil
-	}
-	digest := hex.EncodeToString(q.PCRDigest[:])
-	if !slices.Contains(h.PCRDigests, digest) {
-		return attest.Refuse(attest.RuleBootPolicy, "host %s booted into pcrDigest %s", a.host, digest)
-	}
-	a.boot = bootAccepted
 	return nil
 }
 
-func (a *admission) checkPin(ctx context.Context, s logical.Storage, p proof) error {
-	known, err := pinned(ctx, s, a.tpm)
+// checkAK refuses the AK of another TPM: a board has one, by whichever of its
+// endorsement keys it comes.
+func checkAK(ctx context.Context, rd reader, p proof) error {
+	if p.challenge.kind != attest.KindActivate {
+		return nil
+	}
+	other, err := get[akOwner](ctx, rd, akKey(p.ak))
 	if err != nil {
 		return err
 	}
-	if sameAK(known, p.ak) {
+	if other != nil && other.TPMID != p.challenge.tpmID() {
+		return attest.Refuse(attest.RuleTPMTaken, "AK of %s is pinned to %s", p.challenge.tpmID(), other.TPMID)
+	}
+	return nil
+}
+
+// checkPin finds what is known of the TPM. After kind known its AK must still be
+// the pinned one.
+func (a *admission) checkPin(ctx context.Context, rd reader, p proof) (err error) {
+	if a.pin, err = get[pin](ctx, rd, pinPrefix+string(a.tpm)); err != nil {
+		return err
+	}
+	if p.challenge.kind == attest.KindActivate {
 		return nil
 	}
-	if p.challenge.kind != attest.KindActivate {
+	known, err := pinnedAK(a.pin)
+	if err != nil {
+		return err
+	}
+	if !sameAK(known, p.ak) {
 		return attest.Refuse(attest.RuleState, "AK of host %s is not pinned any more", a.host)
 	}
-	other, err := load[akOwner](ctx, s, akKey(p.ak))
-	if err != nil {
-		return err
-	}
-	if other != nil && other.TPMID != a.tpm {
-		return attest.Refuse(attest.RuleTPMTaken, "AK of host %s is pinned to %s", a.host, other.TPMID)
-	}
-	a.newPin = true
 	return nil
+}
+
+func pinnedAK(p *pin) (*attest.AK, error) {
+	if p == nil {
+		return nil, nil
+	}
+	return p.ak()
+}
+
+func sameAK(a, b *attest.AK) bool {
+	return a != nil && b != nil && string(a.Name()) == string(b.Name())
+}
+
+// learn has the pin written if the login says something new about the TPM: its
+// AK, its boot, its firmware or a verdict.
+func (a *admission) learn(p proof, judged *accepted) {
+	x, y := p.ak.Point()
+	next := &pin{
+		AK:         append(x[:], y[:]...),
+		ResetCount: p.quote.ResetCount, RestartCount: p.quote.RestartCount, Firmware: p.quote.Firmware,
+		Accepted: map[string]accepted{},
+	}
+	same := a.pin != nil && string(a.pin.AK) == string(next.AK)
+	if same {
+		for role, verdict := range a.pin.Accepted {
+			next.Accepted[role] = verdict
+		}
+	}
+	if judged != nil {
+		next.Accepted[p.message.Role] = *judged
+	}
+	if same && judged == nil && a.pin.ResetCount == next.ResetCount &&
+		a.pin.RestartCount == next.RestartCount && a.pin.Firmware == next.Firmware {
+		return
+	}
+	a.change(func(ctx context.Context, s logical.Storage) error { return setPin(ctx, s, a.tpm, p.ak, next) })
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
+	"github.com/openbao/openbao/sdk/v2/helper/consts"
 	"github.com/openbao/openbao/sdk/v2/helper/locksutil"
 	"github.com/openbao/openbao/sdk/v2/logical"
 
@@ -30,8 +31,13 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
+	storage    logical.Storage // for what no request asked for
 	challenges *challenges
-	vendors    vendors
+	store      *store
+	trust      trust
+	judged     *judged
+	seen       sightings
+	statistics *statistics
 	wallClock  func() time.Time // for certificates; challenges have their own clock
 	random     io.Reader
 
@@ -40,6 +46,8 @@ type backend struct {
 	// transactions.
 	records sync.RWMutex
 	pins    []*locksutil.LockEntry
+
+	tidied time.Time // when the records were last tidied
 }
 
 // Factory makes the backend of one mount; it is what OpenBao calls.
@@ -51,7 +59,27 @@ func Factory(ctx context.Context, config *logical.BackendConfig) (logical.Backen
 	if err := b.Setup(ctx, config); err != nil {
 		return nil, fmt.Errorf("set up backend: %w", err)
 	}
+	b.storage = config.StorageView
 	return b, nil
+}
+
+// clean is the end of this instance: no challenge of it can be answered any more,
+// and what is only in memory goes to the storage. Where leadership was lost first
+// it cannot, and up to a minute of last-seen is lost.
+func (b *backend) clean(ctx context.Context) {
+	b.challenges.drop()
+	if b.onStandby() {
+		return
+	}
+	if err := b.seen.flush(ctx, b.storage); err != nil {
+		b.Logger().Warn("last seen not written", "detail", printable(err.Error()))
+	}
+}
+
+// onStandby reports whether this node must not write. It holds for the life of an
+// instance: OpenBao makes another when the node's part changes.
+func (b *backend) onStandby() bool {
+	return b.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby)
 }
 
 func newBackend(mountUUID string) (*backend, error) {
@@ -60,8 +88,19 @@ func newBackend(mountUUID string) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	records, err := newStore()
+	if err != nil {
+		return nil, err
+	}
+	endorsements, err := newJudged()
+	if err != nil {
+		return nil, err
+	}
 	b := &backend{
 		challenges: c,
+		store:      records,
+		judged:     endorsements,
+		statistics: newStatistics(start),
 		wallClock:  time.Now,
 		random:     rand.Reader,
 		pins:       locksutil.CreateLocks(),
@@ -71,19 +110,32 @@ func newBackend(mountUUID string) (*backend, error) {
 		BackendType:    logical.TypeCredential,
 		RunningVersion: Version,
 		AuthRenew:      refuseRenewal,
-		Clean:          func(context.Context) { b.challenges.drop() },
+		Invalidate:     func(_ context.Context, key string) { b.store.drop(key) },
+		PeriodicFunc:   b.everyMinute,
+		Clean:          b.clean,
 		PathsSpecial: &logical.Paths{
 			Unauthenticated: []string{challengePath, loginPath},
-			SealWrapStorage: []string{configKey},
+			SealWrapStorage: []string{configKey, ticketPrefix},
 		},
-		Paths: []*framework.Path{
-			b.pathConfig(),
-			b.pathRoleList(), b.pathRole(),
-			b.pathHostList(), b.pathHost(),
-			b.pathChallenge(), b.pathLogin(),
-		},
+		Paths: b.paths(),
 	}
 	return b, nil
+}
+
+func (b *backend) paths() []*framework.Path {
+	return []*framework.Path{
+		b.pathConfig(),
+		b.pathRoleList(), b.pathRole(),
+		b.pathHostList(), b.pathHostsDetailed(), b.pathHost(), b.pathHostAct(), b.pathHostReplace(),
+		b.pathInventory(),
+		b.pathTombstoneList(), b.pathTombstone(),
+		b.pathTicketList(), b.pathTicket(), b.pathNewTicket(),
+		b.pathPendingList(), b.pathPending(), b.pathPendingApprove(), b.pathPendingDeny(),
+		b.pathBaselineList(), b.pathBaseline(), b.pathBaselinePromote(),
+		b.pathVerdict(),
+		b.pathStatistics(), b.pathTidy(),
+		b.pathChallenge(), b.pathLogin(),
+	}
 }
 
 // HandleRequest is the one door. A panic behind it becomes the refusal
@@ -95,8 +147,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			resp, err = nil, b.refusal(req, attest.Refuse(attest.RuleInternal, "panic: %v", p))
 		}
 	}()
-	if spokenByHosts(req) && room(attest.MaxChallengeRequest, req.Data) < 0 {
-		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", attest.MaxChallengeRequest))
+	if limit := longest(req.Path); spokenByHosts(req) && room(limit, req.Data) < 0 {
+		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", limit))
 	}
 	resp, err = b.Backend.HandleRequest(ctx, req)
 	if err == nil && resp.IsError() && spokenByHosts(req) {
@@ -111,6 +163,14 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 // spokenByHosts reports whether a request is of the protocol, not of an operator.
 func spokenByHosts(req *logical.Request) bool {
 	return (req.Path == challengePath || req.Path == loginPath) && req.Operation != logical.HelpOperation
+}
+
+// longest is the bound of a host's message.
+func longest(path string) int {
+	if path == loginPath {
+		return attest.MaxLoginRequest
+	}
+	return attest.MaxChallengeRequest
 }
 
 // room is what data, as OpenBao took it apart, leaves of limit bytes; less than 0

@@ -68,12 +68,14 @@ func TestBao(t *testing.T) {
 	spire, other := openMachine(t, tpmsim.Device(t, 0), ""), openMachine(t, tpmsim.Device(t, 1), "p384")
 	s := startBao(t)
 	check(t, s.root.Sys().EnableAuthWithOptions("tpm", &api.EnableAuthOptions{Type: pluginName}))
-	s.write("auth/tpm/config", map[string]any{"ek_roots": string(tpmsim.TestCA(t).PEM()), "audiences": audience})
-	s.write("auth/tpm/role/keylime", map[string]any{"pcrs": "0,2,4,7", "token_policies": "keylime"})
-	s.write("auth/tpm/role/service", map[string]any{"pcrs": "0", "token_type": "service"})
-	secret := s.write("auth/tpm/host/spire", map[string]any{"tpm_ids": string(spire.identity.TPMID), "roles": "keylime,service"})
-	if len(secret.Warnings) != 1 {
-		t.Errorf("enrolment warns %v", secret.Warnings)
+	s.write("auth/tpm/config", map[string]any{"virtual_roots": string(tpmsim.TestCA(t).PEM()), "audiences": audience})
+	secret := s.write("auth/tpm/role/keylime", map[string]any{"way_in": "allow-list", "ek_classes": "virtual", "pcrs": "0,2,4,7", "token_policies": "keylime"})
+	if secret == nil || len(secret.Warnings) != 2 { // boot not checked, class virtual
+		t.Errorf("role warns %v", secret)
+	}
+	s.write("auth/tpm/role/service", map[string]any{"way_in": "allow-list", "ek_classes": "virtual", "pcrs": "0", "token_type": "service"})
+	if secret := s.write("auth/tpm/host/spire", map[string]any{"tpm_ids": string(spire.identity.TPMID), "roles": "keylime,service"}); secret != nil {
+		t.Errorf("enrolment says %v", secret)
 	}
 	key := []byte{1}
 	auth := s.in(spire, "keylime", attest.KindActivate, key)
@@ -100,7 +102,7 @@ func (s *server) knows(spire *machine) {
 		s.t.Errorf("metadata %v", auth.Metadata)
 	}
 	_, err := s.login(s.prove(spire, "service", attest.KindKnown))
-	wantHTTP(s.t, err, attest.RuleBootPolicy) // other PCRs, another digest
+	wantHTTP(s.t, err, attest.RuleEventLogNeeded) // other PCRs, another digest
 	s.write("auth/tpm/host/spire", map[string]any{"pcr_digests": ""})
 	s.checkRenewal(s.in(spire, "service", attest.KindKnown))
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,10 +41,13 @@ type sealed struct {
 	role          [sha256.Size]byte // of the name
 	settings      [sha256.Size]byte // of the role as stored
 	tpm           [sha256.Size]byte // the TPM ID without its prefix
-	ekCertificate [sha256.Size]byte
+	ekCertificate [sha256.Size]byte // zero: none
+	issuerSerial  [sha256.Size]byte // of the EK certificate
+	class         attest.EKClass
 	akX, akY      [32]byte
 	secret        [attest.SecretSize]byte
 	selection     attest.Selection
+	issued        time.Duration
 }
 
 func (s *sealed) tpmID() attest.TPMID {
@@ -89,10 +93,10 @@ func nonce(counter uint64) []byte {
 }
 
 // The plaintext of a challenge, of fixed length: version, kind, issue time,
-// counter, six hashes and coordinates, the secret, and the PCR selection as bank
-// and bitmap. In front of it, in the clear, the counter; behind it the tag.
+// counter, seven hashes and coordinates, the secret, the class of the EK, and the
+// PCR selection as bank and bitmap. In front of it, in the clear, the counter; behind it the tag.
 const (
-	plainSize  = 1 + 1 + 8 + 8 + 6*32 + attest.SecretSize + 2 + 3
+	plainSize  = 1 + 1 + 8 + 8 + 7*32 + attest.SecretSize + 1 + 2 + 3
 	sealedSize = 8 + plainSize + 16
 )
 
@@ -107,10 +111,11 @@ func (c *challenges) seal(s *sealed) ([]byte, error) {
 	plain = binary.BigEndian.AppendUint64(plain, uint64(c.now()))
 	plain = binary.BigEndian.AppendUint64(plain, counter)
 	for _, part := range [][]byte{
-		s.role[:], s.settings[:], s.tpm[:], s.ekCertificate[:], s.akX[:], s.akY[:], s.secret[:],
+		s.role[:], s.settings[:], s.tpm[:], s.ekCertificate[:], s.issuerSerial[:], s.akX[:], s.akY[:], s.secret[:],
 	} {
 		plain = append(plain, part...)
 	}
+	plain = append(plain, byte(slices.Index(classes, s.class)))
 	plain = binary.BigEndian.AppendUint16(plain, uint16(s.selection.Algorithm()))
 	bitmap := s.selection.Bitmap()
 	plain = append(plain, bitmap[:]...)
@@ -149,28 +154,32 @@ func (c *challenges) unseal(token []byte, role string) (*sealed, uint64, error) 
 	if err != nil {
 		return nil, 0, attest.Refuse(attest.RuleChallenge, "not sealed by this mount and process")
 	}
-	s, issued := parseSealed(plain, counter)
+	s := parseSealed(plain, counter)
 	if s == nil || s.role != sha256.Sum256([]byte(role)) {
 		return nil, 0, attest.Refuse(attest.RuleChallenge, "challenge is for another role or version")
 	}
-	if age := c.now() - issued; age < 0 || age > maxAge {
+	if age := c.now() - s.issued; age < 0 || age > maxAge {
 		return nil, 0, attest.Refuse(attest.RuleFreshness, "challenge is %s old", age)
 	}
 	return s, counter, nil
 }
 
 // parseSealed reads a plaintext of plainSize bytes that we sealed.
-func parseSealed(plain []byte, counter uint64) (s *sealed, issued time.Duration) {
-	s = &sealed{kind: kindOf(plain[1])}
+func parseSealed(plain []byte, counter uint64) *sealed {
+	s := &sealed{kind: kindOf(plain[1])}
 	if plain[0] != attest.Version || s.kind == "" || binary.BigEndian.Uint64(plain[10:]) != counter {
-		return nil, 0
+		return nil
 	}
-	issued = time.Duration(binary.BigEndian.Uint64(plain[2:]))
+	s.issued = time.Duration(binary.BigEndian.Uint64(plain[2:]))
 	rest := plain[18:]
-	for _, part := range []*[32]byte{&s.role, &s.settings, &s.tpm, &s.ekCertificate, &s.akX, &s.akY, &s.secret} {
+	for _, part := range []*[32]byte{&s.role, &s.settings, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
 		copy(part[:], rest)
 		rest = rest[32:]
 	}
+	if int(rest[0]) >= len(classes) {
+		return nil
+	}
+	s.class, rest = classes[rest[0]], rest[1:]
 	s.selection.Bank = "sha256"
 	if tpm2.TPMAlgID(binary.BigEndian.Uint16(rest)) == tpm2.TPMAlgSHA384 {
 		s.selection.Bank = "sha384"
@@ -180,8 +189,11 @@ func parseSealed(plain []byte, counter uint64) (s *sealed, issued time.Duration)
 			s.selection.PCRs = append(s.selection.PCRs, pcr)
 		}
 	}
-	return s, issued
+	return s
 }
+
+// classes gives each class of EK a number.
+var classes = []attest.EKClass{attest.ClassHardware, attest.ClassFirmware, attest.ClassVirtual, attest.ClassUncertified}
 
 func kindByte(k attest.Kind) byte {
 	if k == attest.KindActivate {

@@ -68,7 +68,7 @@ func TestChallengeExpires(t *testing.T) {
 func TestChallengeOfAnother(t *testing.T) {
 	s := new(logical.InmemStorage)
 	w := newWorld(t, s)
-	w.write("role/other", map[string]any{"pcrs": "0,2,4,7"})
+	w.write("role/other", map[string]any{"way_in": "allow-list", "ek_classes": "virtual", "pcrs": "0,2,4,7"})
 	w.write("host/spire", map[string]any{"roles": "keylime,other"})
 
 	t.Run("role", func(t *testing.T) {

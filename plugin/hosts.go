@@ -6,9 +6,9 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -16,37 +16,42 @@ import (
 	"funlab.casa/omen/attest"
 )
 
-// host is an operator's record of one machine.
+// host is the record of one machine.
 type host struct {
 	// TPMIDs are all TPM IDs of the board. The first logs in; the others are
-	// reserved, so that the board has no second name.
+	// reserved, so that the board has no second name. None: the machine is named
+	// by its EK certificate and has not logged in yet.
 	TPMIDs []attest.TPMID `json:"tpm_ids"`
-	Roles  []string       `json:"roles"`
-	// PCRDigests are the accepted values of a quote's pcrDigest, hex. Empty means
-	// that the boot is not checked.
-	PCRDigests []string `json:"pcr_digests"`
+	// At most one of these names the endorsement key where its TPM ID is not known.
+	EKCertificateSHA256 string `json:"ek_certificate_sha256,omitempty"`
+	EKIssuerSerial      string `json:"ek_issuer_serial,omitempty"`
+
+	Roles []string `json:"roles"`
+	// PCRDigests are the accepted values of a quote's pcrDigest, hex, beside those
+	// of the role's baselines.
+	PCRDigests         []string  `json:"pcr_digests"`
+	AllowUncertifiedEK bool      `json:"allow_uncertified_ek,omitempty"`
+	State              hostState `json:"state"`
+	WayIn              wayIn     `json:"way_in"`
+	Enrolled           time.Time `json:"enrolled"`
 }
+
+// hostState says whether a host may log in.
+type hostState string
+
+const (
+	hostActive      hostState = "active"
+	hostDisabled    hostState = "disabled"    // for a time
+	hostQuarantined hostState = "quarantined" // not to be trusted until somebody has looked
+)
 
 // Bounds of a host record.
 const (
 	maxTPMIDs     = 8
 	maxHostRoles  = 64
 	maxPCRDigests = 256
+	maxSerialText = 512
 )
-
-// hostName is one DNS label: a dot in it would let one host's name contain
-// another's.
-var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-func checkHostName(name string) error {
-	if !hostName.MatchString(name) {
-		return mistake("a host's name is one label of a-z, 0-9 and -, of 1 to 63 characters")
-	}
-	if name == "root" || name == "default" {
-		return mistakef("the name %s is taken", name)
-	}
-	return nil
-}
 
 // mistake is an operator's mistake, in words for the operator.
 type mistake string
@@ -55,64 +60,128 @@ func (m mistake) Error() string { return string(m) }
 
 func mistakef(format string, args ...any) mistake { return mistake(fmt.Sprintf(format, args...)) }
 
-// changeHost writes a host record and its index together.
-func changeHost(ctx context.Context, s logical.Storage, name string, d *framework.FieldData) (*host, error) {
-	before, err := load[host](ctx, s, hostPrefix+name)
-	if err != nil {
-		return nil, err
+func checkHostName(name string) error {
+	if attest.CheckHostName(name) != nil {
+		return mistake("a host's name is one label of a-z, 0-9 and -, of 1 to 63 characters, and neither root nor default")
 	}
-	if before == nil {
-		before = &host{Roles: []string{}, PCRDigests: []string{}}
-	}
-	h := *before
-	if err := h.set(d); err != nil {
-		return nil, err
-	}
-	if err := checkOwners(ctx, s, name, h.TPMIDs); err != nil {
-		return nil, err
-	}
-	if err := release(ctx, s, missing(before.TPMIDs, h.TPMIDs)); err != nil {
-		return nil, err
-	}
-	for _, reserved := range h.TPMIDs[1:] {
-		// The board's AK may be pinned to the EK that used to log in.
-		if err := forget(ctx, s, reserved); err != nil {
-			return nil, err
-		}
-	}
+	return nil
+}
+
+// claims are the places in the indexes that a record takes.
+func (h *host) claims() []string {
+	var keys []string
 	for _, id := range h.TPMIDs {
-		if err := save(ctx, s, tpmPrefix+string(id), owner{Host: name}); err != nil {
-			return nil, err
+		keys = append(keys, tpmPrefix+string(id))
+	}
+	if h.EKCertificateSHA256 != "" {
+		keys = append(keys, certPrefix+h.EKCertificateSHA256)
+	}
+	if h.EKIssuerSerial != "" {
+		keys = append(keys, serialPrefix+h.EKIssuerSerial)
+	}
+	return keys
+}
+
+// newHost is a record to which a way in still has to give a TPM and roles.
+func newHost(way wayIn, now time.Time) *host {
+	return &host{
+		TPMIDs: []attest.TPMID{}, Roles: []string{}, PCRDigests: []string{},
+		State: hostActive, WayIn: way, Enrolled: now.UTC().Truncate(time.Second),
+	}
+}
+
+// putHost writes a record and its places in the indexes in place of the record
+// before, which may be nil. TPMs that the record gives up leave a tombstone.
+func (b *backend) putHost(ctx context.Context, s logical.Storage, name string, before, h *host, reason string) error {
+	if err := checkOwners(ctx, s, name, h); err != nil {
+		return err
+	}
+	if before != nil {
+		if err := b.giveUp(ctx, s, name, before, h, reason); err != nil {
+			return err
 		}
 	}
-	return &h, save(ctx, s, hostPrefix+name, h)
+	for i, id := range h.TPMIDs {
+		if i == 0 {
+			continue
+		}
+		// The board's AK may be pinned to the EK that used to log in.
+		if err := forget(ctx, s, id); err != nil {
+			return err
+		}
+	}
+	for _, key := range h.claims() {
+		if err := save(ctx, s, key, owner{Host: name}); err != nil {
+			return err
+		}
+	}
+	return save(ctx, s, hostPrefix+name, h)
+}
+
+// giveUp takes away what before has in the indexes and h, which may be nil, does
+// not keep.
+func (b *backend) giveUp(ctx context.Context, s logical.Storage, name string, before, h *host, reason string) error {
+	var keep []string
+	if h != nil {
+		keep = h.claims()
+	}
+	for _, key := range before.claims() {
+		if slices.Contains(keep, key) {
+			continue
+		}
+		if err := s.Delete(ctx, key); err != nil {
+			return err
+		}
+		if id, ok := strings.CutPrefix(key, tpmPrefix); ok {
+			if err := b.bury(ctx, s, attest.TPMID(id), name, reason); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // removeHost removes a host record and all that belongs to it.
-func removeHost(ctx context.Context, s logical.Storage, name string) error {
+func (b *backend) removeHost(ctx context.Context, s logical.Storage, name string) error {
 	h, err := load[host](ctx, s, hostPrefix+name)
 	if err != nil || h == nil {
 		return err
 	}
-	if err := release(ctx, s, h.TPMIDs); err != nil {
+	if err := b.giveUp(ctx, s, name, h, nil, "deleted"); err != nil {
+		return err
+	}
+	if err := removeVerdicts(ctx, s, name); err != nil {
 		return err
 	}
 	return s.Delete(ctx, hostPrefix+name)
 }
 
+func removeVerdicts(ctx context.Context, s logical.Storage, name string) error {
+	roles, err := s.ListPage(ctx, verdictPrefix+name+"/", "", -1)
+	if err != nil {
+		return err
+	}
+	for _, role := range roles {
+		if err := s.Delete(ctx, verdictPrefix+name+"/"+role); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // set takes over the fields that a write names and checks the whole.
 func (h *host) set(d *framework.FieldData) error {
 	if v, ok := d.GetOk("tpm_ids"); ok {
-		h.TPMIDs = nil
-		for _, id := range v.([]string) {
-			h.TPMIDs = append(h.TPMIDs, attest.TPMID(id))
-		}
+		h.TPMIDs = tpmIDs(v.([]string))
+	}
+	if v, ok := d.GetOk("ek_certificate_sha256"); ok {
+		h.EKCertificateSHA256 = strings.ToLower(v.(string))
+	}
+	if v, ok := d.GetOk("ek_issuer_serial"); ok {
+		h.EKIssuerSerial = strings.ToLower(v.(string))
 	}
 	if v, ok := d.GetOk("roles"); ok {
-		h.Roles = []string{}
-		for _, role := range v.([]string) {
-			h.Roles = append(h.Roles, strings.ToLower(role)) // as the path of a role reads its name
-		}
+		h.Roles = roleNames(v.([]string))
 	}
 	if v, ok := d.GetOk("pcr_digests"); ok {
 		h.PCRDigests = []string{}
@@ -120,13 +189,46 @@ func (h *host) set(d *framework.FieldData) error {
 			h.PCRDigests = append(h.PCRDigests, strings.ToLower(digest))
 		}
 	}
+	if v, ok := d.GetOk("allow_uncertified_ek"); ok {
+		h.AllowUncertifiedEK = v.(bool)
+	}
 	return h.check()
 }
 
-func (h *host) check() error {
-	if len(h.TPMIDs) == 0 || len(h.TPMIDs) > maxTPMIDs {
-		return mistakef("tpm_ids has 1 to %d entries", maxTPMIDs)
+func tpmIDs(texts []string) []attest.TPMID {
+	ids := []attest.TPMID{}
+	for _, text := range texts {
+		ids = append(ids, attest.TPMID(text))
 	}
+	return ids
+}
+
+// roleNames are names as the path of a role reads them.
+func roleNames(names []string) []string {
+	roles := []string{}
+	for _, name := range names {
+		roles = append(roles, strings.ToLower(name))
+	}
+	return roles
+}
+
+func (h *host) check() error {
+	if err := h.checkKey(); err != nil {
+		return err
+	}
+	if len(h.Roles) > maxHostRoles || len(h.PCRDigests) > maxPCRDigests {
+		return mistakef("at most %d roles and %d pcr_digests", maxHostRoles, maxPCRDigests)
+	}
+	for i, digest := range h.PCRDigests {
+		if !isSHA256(digest) {
+			return mistakef("pcr_digests: entry %d is not 64 hex digits", i+1)
+		}
+	}
+	return nil
+}
+
+// checkKey wants the endorsement key named, and in one way.
+func (h *host) checkKey() error {
 	for i, id := range h.TPMIDs {
 		if id.Check() != nil {
 			return mistakef("tpm_ids: entry %d is not sha256- and 64 lower-case hex digits", i+1)
@@ -135,48 +237,47 @@ func (h *host) check() error {
 			return mistakef("tpm_ids: entry %d is there twice", i+1)
 		}
 	}
-	if len(h.Roles) > maxHostRoles || len(h.PCRDigests) > maxPCRDigests {
-		return mistakef("at most %d roles and %d pcr_digests", maxHostRoles, maxPCRDigests)
-	}
-	for i, digest := range h.PCRDigests {
-		if b, err := hex.DecodeString(digest); err != nil || len(b) != 32 {
-			return mistakef("pcr_digests: entry %d is not 64 hex digits", i+1)
-		}
+	switch {
+	case len(h.TPMIDs) > maxTPMIDs:
+		return mistakef("tpm_ids has at most %d entries", maxTPMIDs)
+	case h.EKCertificateSHA256 != "" && h.EKIssuerSerial != "":
+		return mistake("ek_certificate_sha256 and ek_issuer_serial name one key: give one of them")
+	case h.EKCertificateSHA256 != "" && !isSHA256(h.EKCertificateSHA256):
+		return mistake("ek_certificate_sha256 is not 64 hex digits")
+	case h.EKIssuerSerial != "" && !isSHA256(h.EKIssuerSerial):
+		return mistake("ek_issuer_serial is not 64 hex digits")
+	case len(h.TPMIDs) == 0 && h.EKCertificateSHA256 == "" && h.EKIssuerSerial == "":
+		return mistake("tpm_ids, ek_certificate_sha256 or ek_issuer_serial must name the host's endorsement key")
 	}
 	return nil
 }
 
-// checkOwners refuses a TPM that belongs to another host, by that host's name:
-// only operators hear this.
-func checkOwners(ctx context.Context, s logical.Storage, name string, ids []attest.TPMID) error {
-	for _, id := range ids {
-		o, err := load[owner](ctx, s, tpmPrefix+string(id))
+func isSHA256(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == 32 && text == strings.ToLower(text)
+}
+
+// checkOwners refuses a key that belongs to another host, by that host's name, or
+// that was given up: only operators hear this.
+func checkOwners(ctx context.Context, s logical.Storage, name string, h *host) error {
+	for _, key := range h.claims() {
+		o, err := load[owner](ctx, s, key)
 		if err != nil {
 			return err
 		}
 		if o != nil && o.Host != name {
-			return mistakef("%s belongs to host %s already", id, o.Host)
+			_, what, _ := strings.Cut(key, "/")
+			return mistakef("%s belongs to host %s already", what, o.Host)
+		}
+	}
+	for _, id := range h.TPMIDs {
+		t, err := load[tombstone](ctx, s, tombstonePrefix+string(id))
+		if err != nil {
+			return err
+		}
+		if t != nil {
+			return mistakef("%s was given up by host %s (%s): delete tombstone/%s first", id, t.Host, t.Reason, id)
 		}
 	}
 	return nil
-}
-
-// release gives TPMs free: their place in the index and what logins have learnt.
-func release(ctx context.Context, s logical.Storage, ids []attest.TPMID) error {
-	for _, id := range ids {
-		if err := forget(ctx, s, id); err != nil {
-			return err
-		}
-		if err := s.Delete(ctx, tpmPrefix+string(id)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// missing lists what is in before and not in after.
-func missing(before, after []attest.TPMID) []attest.TPMID {
-	return slices.DeleteFunc(slices.Clone(before), func(id attest.TPMID) bool {
-		return slices.Contains(after, id)
-	})
 }

@@ -153,10 +153,10 @@ func TestChallengeRefuses(t *testing.T) {
 func TestRootRemovedSince(t *testing.T) {
 	w := newPlainWorld(t)
 	w.pose(w.spire, "keylime")
-	w.write("config", map[string]any{"ek_roots": ""})
+	w.write("config", map[string]any{"virtual_roots": ""})
 	_, err := w.challenge(w.spire.Request("keylime"))
 	wantRefusal(t, err, attest.RuleEKCertificate)
-	w.write("config", map[string]any{"ek_roots": w.vendor.PEM()})
+	w.write("config", map[string]any{"virtual_roots": w.vendor.PEM()})
 	w.pose(w.spire, "keylime")
 }
 
@@ -236,7 +236,7 @@ func TestWhoMayLogIn(t *testing.T) {
 	for name, s := range storages(t) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, s)
-			w.write("role/strong", map[string]any{"pcrs": "0"})
+			w.write("role/strong", map[string]any{"way_in": "allow-list", "ek_classes": "virtual", "pcrs": "0"})
 			w.out(w.second, "keylime", attest.RuleHostUnknown)
 			w.out(w.spire, "strong", attest.RuleRole)
 

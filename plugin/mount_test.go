@@ -210,8 +210,10 @@ func newWorld(t testing.TB, s logical.Storage) *world {
 	})
 	spire, second := *players.liars[0], *players.liars[1] // tests may change keys
 	w := &world{mount: newMount(t, s, "mount-1"), vendor: players.vendor, spire: &spire, second: &second}
-	w.write("config", map[string]any{"ek_roots": w.vendor.PEM(), "audiences": []string{audience}})
-	w.write("role/keylime", map[string]any{"pcrs": []int{0, 2, 4, 7}, "token_policies": "keylime"})
+	w.write("config", map[string]any{"virtual_roots": w.vendor.PEM(), "audiences": []string{audience}})
+	w.write("role/keylime", map[string]any{
+		"way_in": "allow-list", "ek_classes": "virtual", "pcrs": []int{0, 2, 4, 7}, "token_policies": "keylime",
+	})
 	w.write("host/spire", map[string]any{"tpm_ids": w.id(w.spire), "roles": "keylime"})
 	return w
 }

@@ -20,20 +20,20 @@ import (
 func TestConfig(t *testing.T) {
 	m := newMount(t, new(logical.InmemStorage), "mount-1")
 	resp := m.must(logical.ReadOperation, "config", nil)
-	if resp.Data["ek_roots"] != "" || len(resp.Data["audiences"].([]string)) != 0 {
+	if resp.Data["virtual_roots"] != "" || len(resp.Data["audiences"].([]string)) != 0 {
 		t.Errorf("before any write: %v", resp.Data)
 	}
 	pem := provertest.NewVendor(t).PEM()
-	m.write("config", map[string]any{"ek_roots": pem, "ek_intermediates": "a vendor\n" + pem})
+	m.write("config", map[string]any{"virtual_roots": pem, "ek_intermediates": "a vendor\n" + pem})
 	m.write("config", map[string]any{"audiences": audience + ",https://[fe80::1]:8200|team/|auth/tpm"})
 	resp = m.must(logical.ReadOperation, "config", nil)
-	if resp.Data["ek_roots"] != pem || len(resp.Data["audiences"].([]string)) != 2 {
+	if resp.Data["virtual_roots"] != pem || len(resp.Data["audiences"].([]string)) != 2 {
 		t.Errorf("got %v", resp.Data)
 	}
 	for _, data := range []map[string]any{
-		{"ek_roots": "nonsense"},
+		{"virtual_roots": "nonsense"},
 		{"ek_intermediates": "nonsense"},
-		{"ek_roots": strings.Repeat(" ", maxBundle+1)},
+		{"virtual_roots": strings.Repeat(" ", maxBundle+1)},
 		{"audiences": "https://spire.funlab.casa:8200"},
 		{"audiences": "https://spire.funlab.casa||auth/tpm"},
 		{"audiences": "https://Spire.funlab.casa:8200||auth/tpm"},
@@ -54,7 +54,7 @@ func TestRole(t *testing.T) {
 	if resp := m.must(logical.ReadOperation, "role/keylime", nil); resp != nil {
 		t.Errorf("no role: %v", resp)
 	}
-	m.must(logical.CreateOperation, "role/Keylime", map[string]any{"pcrs": []int{7, 0}})
+	m.must(logical.CreateOperation, "role/Keylime", map[string]any{"way_in": "allow-list", "pcrs": []int{7, 0}})
 	got := m.must(logical.ReadOperation, "role/keylime", nil).Data
 	want := map[string]any{
 		"pcr_bank": "sha256", "pcrs": []int{0, 7}, "host_policy": true, "always_activate": false,
@@ -85,26 +85,26 @@ func TestRoleRefuses(t *testing.T) {
 	m := newMount(t, new(logical.InmemStorage), "mount-1")
 	for _, data := range []map[string]any{
 		{},
-		{"pcrs": ""},
-		{"pcrs": []int{24}},
-		{"pcrs": []int{-1}},
-		{"pcrs": []int{7, 7}},
-		{"pcrs": []int{7}, "pcr_bank": "sha1"},
-		{"pcrs": []int{7}, "token_ttl": "16m"},
-		{"pcrs": []int{7}, "token_max_ttl": "16m"},
-		{"pcrs": []int{7}, "token_explicit_max_ttl": "16m"},
-		{"pcrs": []int{7}, "token_max_ttl": "1m"},
-		{"pcrs": []int{7}, "token_period": "5m"},
-		{"pcrs": []int{7}, "token_period": "5m", "token_type": "service"},
-		{"pcrs": []int{7}, "token_num_uses": 3},
-		{"pcrs": []int{7}, "token_type": "default", "token_num_uses": 3},
-		{"pcrs": []int{7}, "token_type": "eternal"},
-		{"pcrs": []int{7}, "token_policies": "a,root"},
-		{"pcrs": []int{7}, "token_policies": "ROOT"},
+		{"way_in": "allow-list", "pcrs": ""},
+		{"way_in": "allow-list", "pcrs": []int{24}},
+		{"way_in": "allow-list", "pcrs": []int{-1}},
+		{"way_in": "allow-list", "pcrs": []int{7, 7}},
+		{"way_in": "allow-list", "pcrs": []int{7}, "pcr_bank": "sha1"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_ttl": "16m"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_max_ttl": "16m"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_explicit_max_ttl": "16m"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_max_ttl": "1m"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_period": "5m"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_period": "5m", "token_type": "service"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_num_uses": 3},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_type": "default", "token_num_uses": 3},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_type": "eternal"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_policies": "a,root"},
+		{"way_in": "allow-list", "pcrs": []int{7}, "token_policies": "ROOT"},
 	} {
 		m.refuses(logical.CreateOperation, "role/keylime", data)
 	}
-	m.refuses(logical.CreateOperation, "role/"+strings.Repeat("a", 129), map[string]any{"pcrs": "7"})
+	m.refuses(logical.CreateOperation, "role/"+strings.Repeat("a", 129), map[string]any{"way_in": "allow-list", "pcrs": "7"})
 	if len(m.keys()) != 0 {
 		t.Errorf("stored: %v", m.keys())
 	}
@@ -264,7 +264,7 @@ func TestLists(t *testing.T) {
 	m := newMount(t, new(logical.InmemStorage), "mount-1")
 	for i, name := range []string{"a", "b", "c"} {
 		m.must(logical.CreateOperation, "host/"+name, map[string]any{"tpm_ids": tpmID(i)})
-		m.must(logical.CreateOperation, "role/"+name, map[string]any{"pcrs": "7"})
+		m.must(logical.CreateOperation, "role/"+name, map[string]any{"way_in": "allow-list", "pcrs": "7"})
 	}
 	for _, path := range []string{"host/", "role/"} {
 		for _, row := range []struct {

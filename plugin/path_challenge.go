@@ -5,11 +5,9 @@ package plugin
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -27,7 +25,8 @@ func (b *backend) pathChallenge() *framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"v":              {Type: framework.TypeInt, Required: true, Description: "Version of the protocol: 1."},
 			"role":           {Type: framework.TypeString, Required: true, Description: "Role to log in with."},
-			"ek_certificate": {Type: framework.TypeString, Required: true, Description: "Certificate of the endorsement key, DER in base64."},
+			"ek_certificate": {Type: framework.TypeString, Description: "Certificate of the endorsement key, DER in base64."},
+			"ek_public":      {Type: framework.TypeString, Description: "Where there is none, the endorsement key itself, DER SubjectPublicKeyInfo in base64."},
 			"intermediates":  {Type: framework.TypeSlice, Description: "Certificates between it and a root, each DER in base64."},
 			"ak_public":      {Type: framework.TypeString, Required: true, Description: "TPMT_PUBLIC of the attestation key, base64."},
 		},
@@ -79,42 +78,35 @@ func (b *backend) newChallenge(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	r, err := loadRole(ctx, req.Storage, m.Role)
+	rd := b.reader(req.Storage)
+	r, err := get[role](ctx, rd, rolePrefix+m.Role)
 	if err != nil {
 		return nil, err
 	}
-	if r == nil {
-		return nil, attest.Refuse(attest.RuleRole, "no such role")
+	if r == nil || r.WayIn == "" {
+		return nil, attest.Refuse(attest.RuleRole, "no such role, or one without a way in")
 	}
-	ek, err := b.checkEK(ctx, req.Storage, m)
+	ek, err := b.checkEK(ctx, rd, m, r)
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.fill(ctx, req.Storage, m, r, ek, ak)
+	s, err := b.fill(ctx, rd, m, r, ek, ak)
 	if err != nil {
 		return nil, err
 	}
+	b.statistics.challenge()
 	return b.answer(s, ek, ak)
-}
-
-// checkEK judges the EK under the configuration of this moment.
-func (b *backend) checkEK(ctx context.Context, s logical.Storage, m *attest.ChallengeRequest) (*verify.EK, error) {
-	c, err := loadConfig(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := b.vendors.parse(c)
-	if err != nil {
-		return nil, err
-	}
-	return verify.CheckEK(m.EKCertificate, m.Intermediates, roots, b.wallClock())
 }
 
 // fill gathers what the login will be held against.
 func (b *backend) fill(
-	ctx context.Context, s logical.Storage, m *attest.ChallengeRequest, r *role, ek *verify.EK, ak *attest.AK,
+	ctx context.Context, rd reader, m *attest.ChallengeRequest, r *role, ek *verify.EK, ak *attest.AK,
 ) (*sealed, error) {
-	known, err := pinned(ctx, s, ek.TPMID)
+	p, err := get[pin](ctx, rd, pinPrefix+string(ek.TPMID))
+	if err != nil {
+		return nil, err
+	}
+	known, err := pinnedAK(p)
 	if err != nil {
 		return nil, err
 	}
@@ -123,16 +115,16 @@ func (b *backend) fill(
 		kind:          attest.KindActivate,
 		role:          sha256.Sum256([]byte(m.Role)),
 		settings:      r.settings,
+		tpm:           tpmBytes(ek.TPMID),
 		ekCertificate: ek.Certificate,
+		issuerSerial:  ek.IssuerSerial,
+		class:         ek.Class,
 		akX:           x,
 		akY:           y,
 		selection:     r.selection(),
 	}
 	if sameAK(known, ak) && !r.AlwaysActivate {
 		c.kind = attest.KindKnown
-	}
-	if _, err := hex.Decode(c.tpm[:], []byte(strings.TrimPrefix(string(ek.TPMID), "sha256-"))); err != nil {
-		return nil, attest.Refuse(attest.RuleInternal, "TPM ID: %v", err)
 	}
 	if _, err := io.ReadFull(b.random, c.secret[:]); err != nil {
 		return nil, attest.Refuse(attest.RuleInternal, "random secret: %v", err)
@@ -189,13 +181,6 @@ func decode[M any](req *logical.Request, d *framework.FieldData, read func([]byt
 		return nil, err
 	}
 	return m, nil
-}
-
-func sameAK(a, b *attest.AK) bool {
-	if a == nil || b == nil {
-		return false
-	}
-	return string(a.Name()) == string(b.Name())
 }
 
 const (

@@ -14,22 +14,47 @@ import (
 	"github.com/openbao/openbao/sdk/v2/logical"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/vendors"
 	"funlab.casa/omen/attest/verify"
 )
 
 // config is what an operator says about the whole mount. Without roots, or
 // without audiences, nobody gets in.
 type config struct {
-	EKRoots         string   `json:"ek_roots"`
+	BuiltinRoots    bool     `json:"builtin_roots"`
+	HardwareRoots   string   `json:"hardware_roots"`
+	FirmwareRoots   string   `json:"firmware_roots"`
+	VirtualRoots    string   `json:"virtual_roots"`
 	EKIntermediates string   `json:"ek_intermediates"`
 	Audiences       []string `json:"audiences"`
+	PendingLimit    int      `json:"pending_limit"`
+	MaxEventLog     int      `json:"max_event_log"`
+
+	// sum identifies the configuration as stored.
+	sum [sha256.Size]byte
 }
 
-// Bounds of the configuration.
+func (c *config) stamp(sum [sha256.Size]byte) { c.sum = sum }
+
+// Bounds of the configuration, and what it says until an operator says otherwise.
 const (
-	maxBundle    = 1 << 20 // bytes of PEM
-	maxAudiences = 64
+	maxBundle      = 1 << 20 // bytes of PEM
+	maxAudiences   = 64
+	defaultPending = 100
+	maxPending     = 10_000
 )
+
+func defaultConfig() *config {
+	return &config{Audiences: []string{}, PendingLimit: defaultPending, MaxEventLog: attest.MaxEventLog}
+}
+
+// bundles are the PEM fields by name.
+func (c *config) bundles() map[string]*string {
+	return map[string]*string{
+		"hardware_roots": &c.HardwareRoots, "firmware_roots": &c.FirmwareRoots, "virtual_roots": &c.VirtualRoots,
+		"ek_intermediates": &c.EKIntermediates,
+	}
+}
 
 func (b *backend) pathConfig() *framework.Path {
 	return &framework.Path{
@@ -58,11 +83,20 @@ func (b *backend) pathConfig() *framework.Path {
 }
 
 func configFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"ek_roots": {
+	roots := func(class string) *framework.FieldSchema {
+		return &framework.FieldSchema{
 			Type:        framework.TypeString,
-			Description: "PEM bundle of the TPM vendors' root certificates to believe. Empty: nobody gets in.",
+			Description: "PEM bundle of root certificates to believe for TPMs of class " + class + ".",
+		}
+	}
+	return map[string]*framework.FieldSchema{
+		"builtin_roots": {
+			Type: framework.TypeBool, Default: false,
+			Description: "Believe the vendors of the built-in bundle, each for its class.",
 		},
+		"hardware_roots": roots("hardware: chips"),
+		"firmware_roots": roots("firmware: TPMs in the platform's firmware"),
+		"virtual_roots":  roots("virtual: TPMs of hypervisors and emulators"),
 		"ek_intermediates": {
 			Type:        framework.TypeString,
 			Description: "PEM bundle of vendors' intermediate certificates that hosts need not send.",
@@ -72,59 +106,97 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Names under which hosts dial this mount, each https://host:port|namespace/|auth/mount, " +
 				"with an empty namespace for the root one. Empty: nobody gets in.",
 		},
+		"pending_limit": {
+			Type: framework.TypeInt, Default: defaultPending,
+			Description: "How many hosts can wait for approval. When so many wait, others are refused.",
+		},
+		"max_event_log": {
+			Type: framework.TypeInt, Default: attest.MaxEventLog,
+			Description: "Longest event log to read, in bytes; at most 1048576.",
+		},
 	}
 }
 
 func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	c, err := loadConfig(ctx, req.Storage)
+	c, err := getConfig(ctx, reader{storage: req.Storage})
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
-		"ek_roots":         c.EKRoots,
-		"ek_intermediates": c.EKIntermediates,
-		"audiences":        c.Audiences,
-	}}, nil
+	data := map[string]any{
+		"builtin_roots": c.BuiltinRoots, "audiences": c.Audiences,
+		"pending_limit": c.PendingLimit, "max_event_log": c.MaxEventLog,
+	}
+	for name, bundle := range c.bundles() {
+		data[name] = *bundle
+	}
+	return &logical.Response{Data: data}, nil
 }
 
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	b.records.Lock()
 	defer b.records.Unlock()
-	c, err := loadConfig(ctx, req.Storage)
-	if err != nil {
-		return nil, err
+	return answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
+		c, err := getConfig(ctx, reader{storage: s})
+		if err != nil {
+			return err
+		}
+		c.set(d)
+		if err := c.check(); err != nil {
+			return mistake(err.Error())
+		}
+		return save(ctx, s, configKey, c)
+	}))
+}
+
+// set takes over the fields that a write names.
+func (c *config) set(d *framework.FieldData) {
+	for name, bundle := range c.bundles() {
+		if v, ok := d.GetOk(name); ok {
+			*bundle = v.(string)
+		}
 	}
-	if v, ok := d.GetOk("ek_roots"); ok {
-		c.EKRoots = v.(string)
-	}
-	if v, ok := d.GetOk("ek_intermediates"); ok {
-		c.EKIntermediates = v.(string)
+	if v, ok := d.GetOk("builtin_roots"); ok {
+		c.BuiltinRoots = v.(bool)
 	}
 	if v, ok := d.GetOk("audiences"); ok {
 		c.Audiences = v.([]string)
 	}
-	if err := c.check(); err != nil {
-		return logical.ErrorResponse("%s", err.Error()), nil
+	if v, ok := d.GetOk("pending_limit"); ok {
+		c.PendingLimit = v.(int)
 	}
-	return done(save(ctx, req.Storage, configKey, c))
+	if v, ok := d.GetOk("max_event_log"); ok {
+		c.MaxEventLog = v.(int)
+	}
 }
 
-// loadConfig reads the configuration; one that was never written admits nobody.
-func loadConfig(ctx context.Context, s logical.Storage) (*config, error) {
-	c, err := load[config](ctx, s, configKey)
+// getConfig reads the configuration; one that was never written admits nobody.
+func getConfig(ctx context.Context, r reader) (*config, error) {
+	c, err := get[config](ctx, r, configKey)
 	if err != nil || c != nil {
 		return c, err
 	}
-	return &config{Audiences: []string{}}, nil
+	return defaultConfig(), nil
 }
 
 func (c *config) check() error {
-	if len(c.EKRoots) > maxBundle || len(c.EKIntermediates) > maxBundle {
-		return fmt.Errorf("ek_roots and ek_intermediates have at most %d bytes each", maxBundle)
+	for name, bundle := range c.bundles() {
+		if len(*bundle) > maxBundle {
+			return fmt.Errorf("%s has at most %d bytes", name, maxBundle)
+		}
 	}
-	if _, err := verify.ParseRoots([]byte(c.EKRoots), []byte(c.EKIntermediates)); err != nil {
-		return fmt.Errorf("ek_roots and ek_intermediates are PEM bundles of certificates: %w", err)
+	if _, err := c.parseRoots(); err != nil {
+		return fmt.Errorf("roots and ek_intermediates are PEM bundles of certificates: %w", err)
 	}
+	if c.PendingLimit < 0 || c.PendingLimit > maxPending {
+		return fmt.Errorf("pending_limit is 0 to %d", maxPending)
+	}
+	if c.MaxEventLog < 0 || c.MaxEventLog > attest.MaxEventLog {
+		return fmt.Errorf("max_event_log is 0 to %d", attest.MaxEventLog)
+	}
+	return c.checkAudiences()
+}
+
+func (c *config) checkAudiences() error {
 	if len(c.Audiences) > maxAudiences {
 		return fmt.Errorf("at most %d audiences", maxAudiences)
 	}
@@ -137,6 +209,23 @@ func (c *config) check() error {
 		}
 	}
 	return nil
+}
+
+// parseRoots reads the operator's roots, and the built-in ones where wanted.
+func (c *config) parseRoots() (*verify.Roots, error) {
+	roots := map[attest.EKClass][]byte{
+		attest.ClassHardware: []byte(c.HardwareRoots),
+		attest.ClassFirmware: []byte(c.FirmwareRoots),
+		attest.ClassVirtual:  []byte(c.VirtualRoots),
+	}
+	intermediates := []byte(c.EKIntermediates)
+	if c.BuiltinRoots {
+		for class := range roots {
+			roots[class] = append(roots[class], vendors.Roots(class)...)
+		}
+		intermediates = append(intermediates, vendors.Intermediates()...)
+	}
+	return verify.ParseRoots(roots, intermediates)
 }
 
 // checkAudience refuses what a host would spell in another way: it would never
@@ -156,35 +245,35 @@ func checkAudience(audience string) error {
 	return nil
 }
 
-// vendors keeps the parsed roots of the stored configuration. It goes by the
-// text itself, so that no change of the configuration can be missed.
-type vendors struct {
+// trust keeps the parsed roots of the stored configuration. It goes by the hash of
+// what is stored, so that no change of the configuration can be missed.
+type trust struct {
 	mu    sync.Mutex
-	text  [sha256.Size]byte
+	sum   [sha256.Size]byte
 	roots *verify.Roots
 }
 
-func (v *vendors) parse(c *config) (*verify.Roots, error) {
-	text := sha256.Sum256(fmt.Appendf(nil, "%d %s%s", len(c.EKRoots), c.EKRoots, c.EKIntermediates))
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.roots != nil && v.text == text {
-		return v.roots, nil
+func (t *trust) parse(c *config) (*verify.Roots, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.roots != nil && t.sum == c.sum {
+		return t.roots, nil
 	}
-	roots, err := verify.ParseRoots([]byte(c.EKRoots), []byte(c.EKIntermediates))
+	roots, err := c.parseRoots()
 	if err != nil {
 		return nil, attest.Refuse(attest.RuleInternal, "stored roots: %v", err)
 	}
-	v.text, v.roots = text, roots
+	t.sum, t.roots = c.sum, roots
 	return roots, nil
 }
 
 const (
 	configSynopsis    = "Say which TPM vendors to believe and by which addresses hosts dial this mount."
 	configDescription = `
-A host gets in only if its TPM's endorsement key certificate chains to one of
-ek_roots and if it proved itself for one of audiences: the address it dials, as
-the agent's configuration spells it. A proof made for another server, namespace
+A host gets in only if its TPM's endorsement key certificate chains to a root
+that is configured here, of a class that the role takes, and if it proved itself
+for one of audiences: the address it dials, as the agent's configuration spells
+it. A proof made for another server, namespace
 or mount is refused. Fields that a write leaves out keep their value.
 `
 )

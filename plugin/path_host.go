@@ -4,7 +4,9 @@ package plugin
 
 import (
 	"context"
-	"errors"
+	"encoding/hex"
+	"fmt"
+	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -15,27 +17,20 @@ func (b *backend) pathHostList() *framework.Path {
 }
 
 func (b *backend) pathHost() *framework.Path {
-	write := func(summary string) *framework.PathOperation {
-		return &framework.PathOperation{
-			Callback: b.writeHost, Summary: summary, Responses: noContent(),
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		}
-	}
 	return &framework.Path{
 		Pattern:        hostPrefix + framework.GenericNameRegex("name"),
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "host"},
 		Fields:         hostFields(),
 		ExistenceCheck: exists(hostPrefix),
 		Operations: map[logical.Operation]framework.OperationHandler{
+			// On the active node: it alone knows when a host was last seen.
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readHost, Summary: "Read a host.", Responses: ok(hostResponseFields()),
+				ForwardPerformanceStandby: true,
 			},
-			logical.CreateOperation: write("Enrol a host."),
-			logical.UpdateOperation: write("Change a host."),
-			logical.DeleteOperation: &framework.PathOperation{
-				Callback: b.deleteHost, Summary: "Delete a host.", Responses: noContent(),
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-			},
+			logical.CreateOperation: written(b.writeHost, "Enrol a host."),
+			logical.UpdateOperation: written(b.writeHost, "Change a host."),
+			logical.DeleteOperation: written(b.deleteHost, "Delete a host."),
 		},
 		HelpSynopsis:    hostSynopsis,
 		HelpDescription: hostDescription,
@@ -48,7 +43,20 @@ func hostFields() map[string]*framework.FieldSchema {
 		"tpm_ids": {
 			Type: framework.TypeCommaStringSlice,
 			Description: "TPM IDs of the machine, sha256-<64 hex digits>. The first logs in, " +
-				"the others are reserved. Required.",
+				"the others are reserved.",
+		},
+		"ek_certificate_sha256": {
+			Type:        framework.TypeString,
+			Description: "In place of a TPM ID: SHA-256 of the EK certificate in hex. The first login finds the TPM ID.",
+		},
+		"ek_issuer_serial": {
+			Type: framework.TypeString,
+			Description: "In place of a TPM ID: SHA-256, in hex, of the DER issuer name and serial number of the EK " +
+				"certificate. The first login finds the TPM ID.",
+		},
+		"allow_uncertified_ek": {
+			Type: framework.TypeBool, Default: false,
+			Description: "Let the host log in by a listed endorsement key that nobody certified.",
 		},
 		"roles": {
 			Type:        framework.TypeCommaStringSlice,
@@ -56,8 +64,8 @@ func hostFields() map[string]*framework.FieldSchema {
 		},
 		"pcr_digests": {
 			Type: framework.TypeCommaStringSlice,
-			Description: "Accepted digests over the role's PCRs, SHA-256 in hex. " +
-				"Empty: what the host booted is not checked.",
+			Description: "Accepted digests over the role's PCRs, SHA-256 in hex, for this host. " +
+				"Any: the host must meet one of them, or one of the role's baselines.",
 		},
 	}
 }
@@ -65,84 +73,130 @@ func hostFields() map[string]*framework.FieldSchema {
 func hostResponseFields() map[string]*framework.FieldSchema {
 	fields := hostFields()
 	delete(fields, "name")
-	fields["boot_policy"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "Whether the boot is checked: pcr-digests or not-checked.",
+	for name, description := range map[string]string{
+		"state":     "active, disabled or quarantined.",
+		"way_in":    "How the host was enrolled.",
+		"enrolled":  "When, RFC 3339.",
+		"last_seen": "When it last logged in, RFC 3339; empty: never.",
+		"ak_name":   "Name of its attestation key, hex; empty: none is pinned.",
+		"firmware":  "Firmware version of its TPM, vendor specific, hex.",
+	} {
+		fields[name] = &framework.FieldSchema{Type: framework.TypeString, Description: description}
+	}
+	for name, description := range map[string]string{
+		"reset_count":   "Resets that its TPM has counted, at the last boot that logged in.",
+		"restart_count": "Restarts since that reset.",
+	} {
+		fields[name] = &framework.FieldSchema{Type: framework.TypeInt64, Description: description}
 	}
 	return fields
 }
 
 func (b *backend) readHost(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	h, err := load[host](ctx, req.Storage, hostPrefix+d.Get("name").(string))
+	name := d.Get("name").(string)
+	h, err := load[host](ctx, req.Storage, hostPrefix+name)
 	if err != nil || h == nil {
 		return nil, err
 	}
-	policy := "pcr-digests"
-	if len(h.PCRDigests) == 0 {
-		policy = bootNotChecked
+	data, err := b.describe(ctx, req.Storage, h)
+	if err != nil {
+		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
-		"tpm_ids":     h.TPMIDs,
-		"roles":       h.Roles,
-		"pcr_digests": h.PCRDigests,
-		"boot_policy": policy,
-	}}, nil
+	return &logical.Response{Data: data}, nil
+}
+
+// describe is all that is known about a host.
+func (b *backend) describe(ctx context.Context, s logical.Storage, h *host) (map[string]any, error) {
+	data := map[string]any{
+		"tpm_ids": h.TPMIDs, "ek_certificate_sha256": h.EKCertificateSHA256, "ek_issuer_serial": h.EKIssuerSerial,
+		"roles": h.Roles, "pcr_digests": h.PCRDigests, "allow_uncertified_ek": h.AllowUncertifiedEK,
+		"state": string(h.State), "way_in": string(h.WayIn), "enrolled": h.Enrolled.Format(time.RFC3339),
+		"last_seen": "", "ak_name": "", "firmware": "", "reset_count": 0, "restart_count": 0,
+	}
+	if len(h.TPMIDs) == 0 {
+		return data, nil
+	}
+	seen, ok, err := b.seen.last(ctx, s, h.TPMIDs[0])
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		data["last_seen"] = time.Unix(seen.at, 0).UTC().Format(time.RFC3339)
+	}
+	p, err := load[pin](ctx, s, pinPrefix+string(h.TPMIDs[0]))
+	if err != nil || p == nil {
+		return data, err
+	}
+	ak, err := p.ak()
+	if err != nil {
+		return nil, err
+	}
+	data["ak_name"], data["firmware"] = hex.EncodeToString(ak.Name()), fmt.Sprintf("%016x", p.Firmware)
+	data["reset_count"], data["restart_count"] = p.ResetCount, p.RestartCount
+	return data, nil
 }
 
 func (b *backend) writeHost(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if err := checkHostName(name); err != nil {
-		return logical.ErrorResponse("%s", err.Error()), nil
+		return answer(err)
 	}
 	b.records.Lock()
 	defer b.records.Unlock()
 	var h *host
-	err := logical.WithTransaction(ctx, req.Storage, func(s logical.Storage) (err error) {
-		h, err = changeHost(ctx, s, name, d)
-		return err
-	})
-	var wrong mistake
-	switch {
-	case errors.As(err, &wrong):
-		return logical.ErrorResponse("%s", wrong.Error()), nil
-	case err != nil:
-		return nil, err
+	resp, err := answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
+		before, err := load[host](ctx, s, hostPrefix+name)
+		if err != nil {
+			return err
+		}
+		h = newHost(byAllowList, b.wallClock())
+		if before != nil {
+			*h = *before
+		}
+		if err := h.set(d); err != nil {
+			return err
+		}
+		return b.putHost(ctx, s, name, before, h, "replaced")
+	}))
+	if err == nil && !resp.IsError() {
+		warnHost(resp, name, h)
 	}
-	return hostWarnings(name, h), nil
+	return resp, err
 }
 
-// hostWarnings says what an operator may not have meant.
-func hostWarnings(name string, h *host) *logical.Response {
-	resp := new(logical.Response)
-	if len(h.PCRDigests) == 0 {
-		resp.AddWarning("pcr_digests is empty: what host " + name + " booted is not checked")
-	}
+// warnHost says what an operator may not have meant.
+func warnHost(resp *logical.Response, name string, h *host) {
 	if len(h.Roles) == 0 {
 		resp.AddWarning("roles is empty: host " + name + " cannot log in")
 	}
-	return resp
+	if h.AllowUncertifiedEK {
+		resp.AddWarning("allow_uncertified_ek: nobody vouches that the key of host " + name + " is in a TPM")
+	}
 }
 
 func (b *backend) deleteHost(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if err := checkHostName(name); err != nil {
-		return logical.ErrorResponse("%s", err.Error()), nil // Spire is not spire, which would stay
+		return answer(err) // Spire is not spire, which would stay
 	}
 	b.records.Lock()
 	defer b.records.Unlock()
-	return nil, logical.WithTransaction(ctx, req.Storage, func(s logical.Storage) error {
-		return removeHost(ctx, s, name)
+	return nil, b.change(ctx, req.Storage, func(s logical.Storage) error {
+		return b.removeHost(ctx, s, name)
 	})
 }
 
 const (
 	hostSynopsis    = "Say which TPMs belong to a host and which roles it may use."
 	hostDescription = `
-A TPM that no host record lists cannot log in. tpm_ids names all endorsement keys
-of the machine: the first logs in, the others are reserved so that the machine
-cannot have a second name. With pcr_digests, a login is refused unless the quote's
-digest over the role's PCRs is one of them; without, what the host booted is not
-checked, and its tokens say so. Deleting a host forgets its TPMs and their pinned
-attestation keys. Fields that a write leaves out keep their value.
+A TPM that no host record lists cannot log in, unless the role's way_in lets it
+become a host. tpm_ids names all endorsement keys of the machine: the first logs
+in, the others are reserved so that the machine cannot have a second name. Where
+the TPM ID is not known, the EK certificate's hash, or its issuer and serial
+number, names the key until the first login. With pcr_digests, a login is refused
+unless the quote's digest over the role's PCRs is one of them or the role's
+baselines accept it. A host that is deleted, and a TPM ID that a write leaves out,
+leaves a tombstone: that TPM cannot be enrolled again before an operator lifts it.
+Fields that a write leaves out keep their value.
 `
 )

@@ -39,6 +39,11 @@ func (b *backend) pathLogin() *framework.Path {
 			"signature":      {Type: framework.TypeString, Required: true, Description: "TPMT_SIGNATURE over the quote, base64."},
 			"event_log_hash": {Type: framework.TypeString, Required: true, Description: "SHA-256 of the event log, or 32 zero bytes; base64."},
 			"keys":           {Type: framework.TypeSlice, Description: "Public keys to attest, each DER SubjectPublicKeyInfo in base64, ascending."},
+			"certify":        {Type: framework.TypeSlice, Description: "For each key null, or info (TPMS_ATTEST) and signature of TPM2_Certify, base64."},
+			"pcrs":           {Type: framework.TypeSlice, Description: "After event-log-needed: the PCR values, base64."},
+			"event_log":      {Type: framework.TypeString, Description: "After event-log-needed: the event log, base64, where the firmware gives one."},
+			"ticket":         {Type: framework.TypeString, Description: "One-time ticket that enrols the host, base64.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
+			"wanted_name":    {Type: framework.TypeString, Description: "Name to show in the pending queue."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation:         forwarded(b.login, "Log in with the answer to a challenge."),
@@ -59,45 +64,48 @@ func (b *backend) pathLogin() *framework.Path {
 //   - judge the quote against it: see [verify.Login]
 //   - decide, over one state of the storage: see [admit]
 //
-// Only the last step can write, and only a pin.
+// Only the last step can write, and only about a proven TPM.
 func (b *backend) login(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	auth, err := b.prove(ctx, req, d)
+	a, m, err := b.prove(ctx, req, d)
 	if err != nil {
 		return nil, b.refusal(req, err)
 	}
-	return &logical.Response{Auth: auth}, nil
+	auth, err := a.auth(req, m)
+	if err != nil {
+		return nil, b.refusal(req, err)
+	}
+	resp := &logical.Response{Auth: auth}
+	if a.role.RenewAfter > 0 {
+		resp.Data = map[string]any{"renew_after": int64(a.role.RenewAfter.Seconds())}
+	}
+	return resp, nil
 }
 
-func (b *backend) prove(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Auth, error) {
+func (b *backend) prove(ctx context.Context, req *logical.Request, d *framework.FieldData) (*admission, *attest.LoginRequest, error) {
 	m, err := decode(req, d, attest.DecodeLoginRequest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c, err := b.challenges.open(m.Challenge, m.Role)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ak, err := attest.AKFromPoint(c.akX, c.akY)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	settings, err := loadConfig(ctx, req.Storage)
+	settings, err := getConfig(ctx, b.reader(req.Storage))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	quote, err := verify.Login(m, verify.Challenge{
 		Kind: c.kind, AK: ak, Secret: c.secret[:], Selection: c.selection,
 	}, settings.Audiences)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	a, err := b.admit(ctx, req.Storage, proof{
-		role: m.Role, remote: remote(req), challenge: c, ak: ak, quote: quote,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return a.auth(req, m)
+	a, err := b.admit(ctx, req.Storage, proof{message: m, remote: remote(req), challenge: c, ak: ak, quote: quote})
+	return a, m, err
 }
 
 // auth makes the token's description. Nothing before this line holds one.
@@ -107,7 +115,9 @@ func (a *admission) auth(req *logical.Request, m *attest.LoginRequest) (*logical
 	}
 	auth := &logical.Auth{
 		DisplayName: a.host,
-		Metadata:    map[string]string{"host": a.host, "role": m.Role, "boot": a.boot},
+		Metadata: map[string]string{
+			"host": a.host, "role": m.Role, "ek_class": string(a.class), "boot": a.boot,
+		},
 		Alias: &logical.Alias{
 			Name: string(a.tpm),
 			// Each change here is a write in OpenBao's identity store.
@@ -116,7 +126,7 @@ func (a *admission) auth(req *logical.Request, m *attest.LoginRequest) (*logical
 	}
 	if len(m.Keys) > 0 {
 		auth.Metadata["key_sha256"] = hashes(m.Keys)
-		auth.Metadata["key_claim"] = "claimed"
+		auth.Metadata["key_claim"] = claims(m)
 	}
 	if err := a.role.PopulateTokenAuth(auth, req); err != nil {
 		return nil, attest.Refuse(attest.RuleInternal, "token: %v", err)
@@ -127,6 +137,18 @@ func (a *admission) auth(req *logical.Request, m *attest.LoginRequest) (*logical
 		auth.Policies = append(auth.Policies, "omen-host-"+a.host)
 	}
 	return auth, nil
+}
+
+// claims says of each key whether it is proven to be in the TPM.
+func claims(m *attest.LoginRequest) string {
+	list := make([]string, len(m.Keys))
+	for i, resident := range verify.ResidentKeys(m) {
+		list[i] = "claimed"
+		if resident {
+			list[i] = "resident"
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 func hashes(keys [][]byte) string {
@@ -165,8 +187,10 @@ const (
 	loginSynopsis    = "Log in with a quote that answers a challenge."
 	loginDescription = `
 Unauthenticated. A refusal is the text "omen: refused: <rule>": challenge,
-freshness and state mean that a new challenge may help, once; every other rule is
-final until an operator changes something. The token's metadata tells host, role,
-whether the boot was checked, and the SHA-256 of each key that the host claims.
+freshness and state mean that a new challenge may help, once, and event-log-needed
+that it will with pcrs and event_log; every other rule is final until an operator
+changes something. The token's metadata tells host, role, class of the endorsement
+key, what was said about the boot, and the SHA-256 of each key with whether it is
+resident: proven to be in the TPM, or claimed.
 `
 )

@@ -22,6 +22,7 @@ func (b *backend) refusal(req *logical.Request, err error) error {
 	if !errors.As(err, &r) {
 		return b.storageError(req, err)
 	}
+	b.statistics.refuse(r.Rule)
 	log := b.Logger().Info
 	if r.Rule == attest.RuleInternal {
 		log = b.Logger().Error

@@ -22,8 +22,8 @@ func TestVectors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMount(t, new(logical.InmemStorage), "mount-1")
 			m.b.wallClock = func() time.Time { return v.Now }
-			m.write("config", map[string]any{"ek_roots": v.Roots, "audiences": v.Audiences})
-			m.write("role/keylime", map[string]any{"pcr_bank": v.Selection.Bank, "pcrs": v.Selection.PCRs})
+			m.write("config", map[string]any{"virtual_roots": v.Roots, "audiences": v.Audiences})
+			m.write("role/keylime", map[string]any{"way_in": "allow-list", "ek_classes": "virtual", "pcr_bank": v.Selection.Bank, "pcrs": v.Selection.PCRs})
 			_, err := m.challenge(v.Request)
 			if err != nil {
 				wantRefusal(t, err, v.Expect.Rule)
@@ -38,9 +38,9 @@ func replay(t *testing.T, m *mount, v *provertest.Vector) {
 	t.Helper()
 	ak, err := attest.ParseAK(v.Request.AKPublic)
 	check(t, err)
-	r, err := loadRole(t.Context(), m.s, "keylime")
+	r, err := load[role](t.Context(), m.s, rolePrefix+"keylime")
 	check(t, err)
-	s := &sealed{kind: v.Kind, role: sha("keylime"), settings: r.settings, secret: [32]byte(v.S), selection: v.Selection}
+	s := &sealed{kind: v.Kind, class: attest.ClassVirtual, role: sha("keylime"), settings: r.settings, secret: [32]byte(v.S), selection: v.Selection}
 	s.akX, s.akY = ak.Point()
 	if v.Expect.Rule == "" {
 		enrol(t, m, s, v, ak)
@@ -69,6 +69,7 @@ func enrol(t *testing.T, m *mount, s *sealed, v *provertest.Vector, ak *attest.A
 	check(t, err)
 	s.tpm = [32]byte(id)
 	if v.Kind == attest.KindKnown {
-		check(t, setPin(t.Context(), m.s, v.Expect.TPMID, ak))
+		x, y := ak.Point()
+		check(t, setPin(t.Context(), m.s, v.Expect.TPMID, ak, &pin{AK: append(x[:], y[:]...)}))
 	}
 }

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"time"
+
+	"github.com/openbao/openbao/sdk/v2/framework"
+	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
+)
+
+// tpmIDRegex is a TPM ID in a path.
+const tpmIDRegex = "(?P<tpm_id>sha256-[0-9a-f]{64})"
+
+func tpmIDField() *framework.FieldSchema {
+	return &framework.FieldSchema{Type: framework.TypeString, Description: "TPM ID, sha256-<64 hex digits>."}
+}
+
+func (b *backend) pathTombstoneList() *framework.Path {
+	return listPath(tombstonePrefix, "tombstones", "List the TPMs that hosts gave up.")
+}
+
+func (b *backend) pathTombstone() *framework.Path {
+	return &framework.Path{
+		Pattern:      tombstonePrefix + tpmIDRegex,
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tombstone"},
+		Fields:       map[string]*framework.FieldSchema{"tpm_id": tpmIDField()},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.readTombstone, Summary: "Read why a TPM was given up.",
+				Responses: ok(map[string]*framework.FieldSchema{
+					"host":    {Type: framework.TypeString, Description: "Host that gave it up."},
+					"reason":  {Type: framework.TypeString, Description: "deleted, replaced or denied."},
+					"at":      {Type: framework.TypeString, Description: "When, RFC 3339."},
+					"ak_name": {Type: framework.TypeString, Description: "Name of the AK that was pinned, hex."},
+				}),
+			},
+			logical.DeleteOperation: written(b.deleteTombstone, "Let a TPM be enrolled again."),
+		},
+		HelpSynopsis:    tombstoneSynopsis,
+		HelpDescription: tombstoneDescription,
+	}
+}
+
+func (b *backend) readTombstone(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	t, err := load[tombstone](ctx, req.Storage, tombstonePrefix+d.Get("tpm_id").(string))
+	if err != nil || t == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"host": t.Host, "reason": t.Reason, "at": t.At.Format(time.RFC3339), "ak_name": t.AKName,
+	}}, nil
+}
+
+func (b *backend) deleteTombstone(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	b.records.Lock()
+	defer b.records.Unlock()
+	return nil, b.change(ctx, req.Storage, func(s logical.Storage) error {
+		return lift(ctx, s, attest.TPMID(d.Get("tpm_id").(string)))
+	})
+}
+
+const (
+	tombstoneSynopsis    = "See why a TPM was given up, or let it be enrolled again."
+	tombstoneDescription = `
+A TPM whose host was deleted, got another board, or was denied cannot be enrolled
+again, nor can its board by another of its endorsement keys, until its tombstone
+is deleted here.
+`
+)

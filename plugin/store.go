@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
+)
+
+// maxKept is how many records a store keeps in memory: three for each of twenty
+// thousand hosts.
+const maxKept = 1 << 16
+
+// store keeps what logins have read of a mount's storage in memory, because a
+// read through the plugin protocol costs more than all of a login's arithmetic.
+//
+// It is right because there is one writer: every write of the mount goes through
+// [backend.change] of the active node's process, which drops what it wrote, and
+// [store.drop] is called when OpenBao says that a record changed beneath us. A
+// record that is kept is shared: nobody may change it.
+type store struct {
+	mu      sync.Mutex
+	drops   uint64 // how often something was dropped
+	records *lru.Cache[string, any]
+}
+
+func newStore() (*store, error) {
+	records, err := lru.New[string, any](maxKept)
+	if err != nil {
+		return nil, err
+	}
+	return &store{records: records}, nil
+}
+
+// look returns what is kept under key, and else the state to give to keep.
+func (st *store) look(key string) (record any, drops uint64, ok bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	record, ok = st.records.Get(key)
+	return record, st.drops, ok
+}
+
+// keep keeps a record that was read after look, unless something was dropped in
+// between: then it may be an old one.
+func (st *store) keep(key string, record any, drops uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.drops == drops {
+		st.records.Add(key, record)
+	}
+}
+
+// drop forgets records that changed.
+func (st *store) drop(keys ...string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.drops++
+	for _, key := range keys {
+		st.records.Remove(key)
+	}
+}
+
+// reader reads records, through the store or, in a transaction, without it.
+type reader struct {
+	storage logical.Storage
+	store   *store // nil: always the storage itself
+}
+
+func (b *backend) reader(s logical.Storage) reader { return reader{storage: s, store: b.store} }
+
+// stamped is a record that wants to know by which hash it is stored: another
+// hash, another content.
+type stamped interface{ stamp(sum [sha256.Size]byte) }
+
+// get reads one record; nil means that there is none. The record is shared.
+func get[T any](ctx context.Context, r reader, key string) (*T, error) {
+	if r.store == nil {
+		return load[T](ctx, r.storage, key)
+	}
+	kept, drops, ok := r.store.look(key)
+	if ok {
+		record, _ := kept.(*T) // a key has one type
+		return record, nil
+	}
+	record, err := load[T](ctx, r.storage, key)
+	if err != nil {
+		return nil, err
+	}
+	r.store.keep(key, record, drops)
+	return record, nil
+}
+
+// load reads one record from the storage; nil means that there is none.
+func load[T any](ctx context.Context, s logical.Storage, key string) (*T, error) {
+	entry, err := s.Get(ctx, key)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	record := new(T)
+	if err := entry.DecodeJSON(record); err != nil {
+		return nil, attest.Refuse(attest.RuleInternal, "stored %s: %v", key, err)
+	}
+	if r, ok := any(record).(stamped); ok {
+		r.stamp(sha256.Sum256(entry.Value))
+	}
+	return record, nil
+}
+
+func save(ctx context.Context, s logical.Storage, key string, record any) error {
+	entry, err := logical.StorageEntryJSON(key, record)
+	if err != nil {
+		return err
+	}
+	return s.Put(ctx, entry)
+}
+
+// change is the one way in which this mount writes: all that do writes, or, where
+// the storage has transactions, nothing. What do reads is what is stored.
+func (b *backend) change(ctx context.Context, s logical.Storage, do func(logical.Storage) error) error {
+	var wrote []string
+	err := logical.WithTransaction(ctx, s, func(s logical.Storage) error {
+		return do(&noting{Storage: s, wrote: &wrote})
+	})
+	b.store.drop(wrote...) // also after an error: who knows how far it came
+	return err
+}
+
+// noting is a storage that notes which records were written.
+type noting struct {
+	logical.Storage
+	wrote *[]string
+}
+
+func (n *noting) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	*n.wrote = append(*n.wrote, entry.Key)
+	return n.Storage.Put(ctx, entry)
+}
+
+func (n *noting) Delete(ctx context.Context, key string) error {
+	*n.wrote = append(*n.wrote, key)
+	return n.Storage.Delete(ctx, key)
+}

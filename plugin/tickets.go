@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
+)
+
+// ticket lets one TPM become one host, once. The ticket itself is not stored.
+type ticket struct {
+	Host    string       `json:"host"`
+	Role    string       `json:"role"`  // of the login that spends it
+	Roles   []string     `json:"roles"` // of the host it makes
+	TPMID   attest.TPMID `json:"tpm_id,omitempty"`
+	Expires time.Time    `json:"expires"`
+	SpentBy attest.TPMID `json:"spent_by,omitempty"`
+	SpentAt time.Time    `json:"spent_at,omitzero"`
+}
+
+// Lifetimes of tickets.
+const (
+	defaultTicketTTL = time.Hour
+	maxTicketTTL     = 24 * time.Hour
+)
+
+func ticketKey(secret attest.Ticket) string {
+	sum := sha256.Sum256(secret)
+	return ticketPrefix + hex.EncodeToString(sum[:])
+}
+
+// redeem makes a host of a TPM that no record lists, by the ticket of its login.
+// The ticket, the host record and its places in the indexes change together.
+func (b *backend) redeem(ctx context.Context, r reader, p proof) (*admission, error) {
+	secret := p.message.Ticket
+	if secret == nil {
+		return nil, attest.Refuse(attest.RuleHostUnknown, "no host has %s, and the login has no ticket", p.challenge.tpmID())
+	}
+	t, err := b.goodTicket(ctx, r, p)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := get[host](ctx, r, hostPrefix+t.Host)
+	if err != nil {
+		return nil, err
+	}
+	if taken != nil {
+		return nil, attest.Refuse(attest.RuleNameTaken, "host %s of the ticket is there already", t.Host)
+	}
+	h := newHost(byTicket, b.wallClock())
+	h.TPMIDs, h.Roles = []attest.TPMID{p.challenge.tpmID()}, t.Roles
+	spent := *t
+	spent.SpentBy, spent.SpentAt = p.challenge.tpmID(), b.wallClock().UTC()
+	a := &admission{host: t.Host, record: h, enrols: true}
+	a.change(func(ctx context.Context, s logical.Storage) error {
+		if err := save(ctx, s, ticketKey(secret), spent); err != nil {
+			return err
+		}
+		return b.putHost(ctx, s, t.Host, nil, h, "")
+	})
+	return a, nil
+}
+
+// goodTicket is the ticket of a login if it is one for this role and TPM.
+func (b *backend) goodTicket(ctx context.Context, r reader, p proof) (*ticket, error) {
+	t, err := get[ticket](ctx, r, ticketKey(p.message.Ticket))
+	if err != nil {
+		return nil, err
+	}
+	id := p.challenge.tpmID()
+	switch {
+	case t == nil:
+		return nil, attest.Refuse(attest.RuleTicket, "no such ticket")
+	case t.SpentBy != "":
+		b.alarm(attest.RuleTicket, t.Host, id, "a ticket that "+string(t.SpentBy)+" spent was shown again")
+		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s was spent by %s", t.Host, t.SpentBy)
+	case !b.wallClock().Before(t.Expires):
+		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s has expired", t.Host)
+	case t.Role != p.message.Role:
+		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s is for role %s", t.Host, t.Role)
+	case t.TPMID != "" && t.TPMID != id:
+		b.alarm(attest.RuleTicket, t.Host, id, "a ticket for "+string(t.TPMID)+" was shown")
+		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s is for %s", t.Host, t.TPMID)
+	}
+	return t, nil
+}
+
+// checkSpent is for a host that is there already and shows a ticket: it may be
+// the one that it spent, when it did not hear the answer. No other.
+func (b *backend) checkSpent(ctx context.Context, r reader, p proof) error {
+	if p.message.Ticket == nil {
+		return nil
+	}
+	t, err := get[ticket](ctx, r, ticketKey(p.message.Ticket))
+	if err != nil {
+		return err
+	}
+	if t == nil || t.SpentBy != p.challenge.tpmID() {
+		return attest.Refuse(attest.RuleTicket, "a ticket never changes a host that is there")
+	}
+	return nil
+}
