@@ -7,7 +7,7 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint fuzz bench build clean
+.PHONY: help setup demo test test-long lint fuzz bench build release clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,6 +17,9 @@ setup: ## install what the demo and the tests need (Debian packages, OpenBao, Ke
 
 build: ## build omen-agent and openbao-plugin-auth-tpm into bin/
 	@$(BUILD) -o bin/ ./cmd/...
+
+release: ## write the plugin's release files for VERSION into dist/out/
+	@cd tools && $(GO) run ./release -version '$(VERSION)' -source .. -out ../dist/out
 
 demo: setup build ## play the whole story with real parts (root, under two minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
@@ -40,5 +43,5 @@ fuzz: ## fuzz every parser the network reaches, FUZZTIME each (20s)
 bench: setup build ## measure, and write bench/RESULTS.md and bench/results.json
 	@cd bench && $(GO) run .
 
-clean: ## remove bin/ and the caches of this checkout
-	@rm -rf bin .cache
+clean: ## remove bin/, dist/out/ and the caches of this checkout
+	@rm -rf bin dist/out .cache

@@ -47,6 +47,8 @@ type backend struct {
 	records sync.RWMutex
 	pins    []*locksutil.LockEntry
 
+	working chan struct{} // a place for each host's request that is worked on
+
 	tidied time.Time // when the records were last tidied
 }
 
@@ -104,6 +106,7 @@ func newBackend(mountUUID string) (*backend, error) {
 		wallClock:  time.Now,
 		random:     rand.Reader,
 		pins:       locksutil.CreateLocks(),
+		working:    make(chan struct{}, maxWorking),
 	}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
@@ -150,6 +153,13 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	if limit := longest(req.Path); spokenByHosts(req) && room(limit, req.Data) < 0 {
 		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", limit))
 	}
+	if spokenByHosts(req) {
+		leave, err := b.enter(ctx)
+		if err != nil {
+			return nil, b.refusal(req, err)
+		}
+		defer leave()
+	}
 	resp, err = b.Backend.HandleRequest(ctx, req)
 	if err == nil && resp.IsError() && spokenByHosts(req) {
 		return nil, b.refusal(req, attest.Refuse(attest.RuleSyntax, "%v", resp.Error()))
@@ -158,6 +168,21 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		return nil, err // a write that had nothing to say
 	}
 	return resp, err
+}
+
+// maxWorking is how many hosts' requests are worked on at once. After a power cut
+// ten thousand come together; the others wait in the order in which they came.
+const maxWorking = 64
+
+// enter waits for a place to work. A host that gives up while it waits has cost
+// nothing.
+func (b *backend) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case b.working <- struct{}{}:
+		return func() { <-b.working }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // spokenByHosts reports whether a request is of the protocol, not of an operator.

@@ -206,7 +206,7 @@ func (s *server) checkToken(auth *api.SecretAuth, id string) {
 		s.t.Errorf("policies %v", auth.Policies)
 	}
 	want := map[string]string{
-		"host": "spire", "role": "keylime", "boot": "not-checked", "key_claim": "claimed",
+		"host": "spire", "role": "keylime", "boot": "not-checked", "ek_class": "virtual", "key_claim": "claimed",
 		"key_sha256": "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a",
 	}
 	if !maps.Equal(auth.Metadata, want) {

@@ -249,6 +249,7 @@ func TestHostDeletedDuringLogin(t *testing.T) {
 	w.must(logical.DeleteOperation, "host/spire", nil)
 	close(s.changed)
 	wg.Wait()
+	w.lift(w.spire)
 	if slices.ContainsFunc(w.keys(), func(key string) bool {
 		return strings.HasPrefix(key, pinPrefix) || strings.HasPrefix(key, akPrefix)
 	}) {
@@ -349,8 +350,8 @@ func TestSealHoldsEverything(t *testing.T) {
 			{Bank: "sha256", PCRs: []int{0}}, {Bank: "sha384", PCRs: []int{0, 7, 8, 23}},
 		} {
 			m := newMount(t, new(logical.InmemStorage), "mount-1")
-			s := &sealed{kind: kind, selection: selection}
-			for i, part := range []*[32]byte{&s.settings, &s.tpm, &s.ekCertificate, &s.akX, &s.akY, &s.secret} {
+			s := &sealed{kind: kind, class: attest.ClassFirmware, selection: selection}
+			for i, part := range []*[32]byte{&s.settings, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
 				part[0] = byte(i + 1)
 			}
 			s.role = sha("r")

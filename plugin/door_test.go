@@ -83,7 +83,7 @@ func TestOperatorsDoNotUndoEachOther(t *testing.T) {
 		field        string
 		want         any
 	}{
-		{"config", map[string]any{"audiences": audience}, map[string]any{"virtual_roots": ""}, "ek_roots", ""},
+		{"config", map[string]any{"audiences": audience}, map[string]any{"virtual_roots": ""}, "virtual_roots", ""},
 		{"role/keylime", map[string]any{"token_ttl": "1m"}, map[string]any{"always_activate": true}, "always_activate", true},
 	} {
 		t.Run(row.path, func(t *testing.T) {

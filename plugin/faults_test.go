@@ -18,6 +18,7 @@ import (
 	"github.com/openbao/openbao/sdk/v2/physical/inmem"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/verify/provertest"
 )
 
 func sha(s string) [sha256.Size]byte { return sha256.Sum256([]byte(s)) }
@@ -93,7 +94,9 @@ func TestStorageFaultsDeny(t *testing.T) {
 		for n := 1; ; n++ {
 			check(t, s.Storage.Delete(t.Context(), pinPrefix+w.id(w.spire)))
 			check(t, s.Storage.Delete(t.Context(), akKey(w.spire.AK)))
+			w.cold()
 			m := w.spire.Answer(t, w.pose(w.spire, "keylime"), "keylime", audience)
+			w.cold()
 			*op.count = n
 			auth, err := w.login(m)
 			if *op.count > 0 { // the login has no n-th operation
@@ -117,6 +120,7 @@ func TestStorageFaultsDenyChallenges(t *testing.T) {
 	s := &breakable{Storage: new(logical.InmemStorage)}
 	w := newWorld(t, s)
 	for n := 1; n <= 3; n++ {
+		w.cold()
 		s.gets = n
 		_, err := w.challenge(w.spire.Request("keylime"))
 		wantStorageFailure(t, w.mount, err, errBroken)
@@ -134,6 +138,7 @@ func TestInmemFaults(t *testing.T) {
 	}
 	s.FailPut(false)
 	m = w.spire.Answer(t, w.pose(w.spire, "keylime"), "keylime", audience)
+	w.b.store.records.Purge()
 	s.FailGet(true)
 	if auth, err := w.login(m); err == nil || auth != nil {
 		t.Errorf("login without reads: %v, %v", auth, err)
@@ -177,9 +182,10 @@ func TestCommitFaultsDeny(t *testing.T) {
 	check(t, err)
 	s := &flaky{TransactionalStorage: logical.NewLogicalStorage(physical).(logical.TransactionalStorage)}
 	w := newWorld(t, s)
-	for _, first := range []bool{true, false} {
+	for _, boot := range []uint32{0, 1} { // a first login, and one after a restart
 		before := w.content()
-		m := w.spire.Answer(t, w.pose(w.spire, "keylime"), "keylime", audience)
+		m := w.spire.AnswerWith(t, w.pose(w.spire, "keylime"), attest.LoginRequest{V: 1, Role: "keylime", Audience: audience},
+			func(a *provertest.Attestation) { a.Restart = boot })
 		s.commit = errors.New("missing storage implementation")
 		auth, err := w.login(m)
 		if auth != nil {
@@ -190,7 +196,7 @@ func TestCommitFaultsDeny(t *testing.T) {
 		if !maps.Equal(before, w.content()) {
 			t.Error("a login whose commit failed was stored")
 		}
-		if first {
+		if boot == 0 {
 			w.in(w.spire, "keylime")
 		}
 	}
@@ -247,6 +253,7 @@ func TestStoredGarbageDenies(t *testing.T) {
 					key = akKey(w.spire.AK)
 				}
 				check(t, w.s.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(garbage)}))
+				w.cold()
 				resp, err := w.request(logical.UpdateOperation, loginPath, body(t, m))
 				if err == nil || resp != nil || !strings.HasPrefix(err.Error(), attest.RefusalPrefix) {
 					t.Fatalf("got %v, %v", resp, err)
@@ -300,12 +307,13 @@ func TestStandbyForwards(t *testing.T) {
 		{logical.CreateOperation, "host/new", nil},
 		{logical.UpdateOperation, "host/spire", nil},
 		{logical.DeleteOperation, "host/spire", nil},
+		{logical.ReadOperation, "host/spire", nil}, // the active node knows when it was last seen
 	} {
 		if _, err := w.request(request.op, request.path, request.data); !errors.Is(err, logical.ErrReadOnly) {
 			t.Errorf("%s %s on a standby: %v", request.op, request.path, err)
 		}
 	}
-	for _, path := range []string{"config", "role/keylime", "host/spire"} {
+	for _, path := range []string{"config", "role/keylime", "tombstone/" + w.id(w.second), "baseline/none", "verdict/spire"} {
 		w.must(logical.ReadOperation, path, nil)
 	}
 	w.must(logical.ListOperation, "host/", nil)

@@ -52,8 +52,8 @@ func TestAuth(t *testing.T) {
 	check(t, err)
 	one, two := sha256.Sum256(keys[0]), sha256.Sum256(keys[1])
 	want := map[string]string{
-		"host": "spire", "role": "keylime", "boot": "not-checked",
-		"key_sha256": hex.EncodeToString(one[:]) + "," + hex.EncodeToString(two[:]), "key_claim": "claimed",
+		"host": "spire", "role": "keylime", "boot": "not-checked", "ek_class": "virtual",
+		"key_sha256": hex.EncodeToString(one[:]) + "," + hex.EncodeToString(two[:]), "key_claim": "claimed,claimed",
 	}
 	if !maps.Equal(auth.Metadata, want) {
 		t.Errorf("metadata %v", auth.Metadata)
@@ -245,8 +245,10 @@ func TestWhoMayLogIn(t *testing.T) {
 			w.out(w.second, "keylime", attest.RuleRole)
 
 			w.must(logical.DeleteOperation, "host/auth", nil)
-			w.out(w.second, "strong", attest.RuleHostUnknown)
+			w.out(w.second, "strong", attest.RuleHostDisabled)
 
+			w.lift(w.second)
+			w.out(w.second, "strong", attest.RuleHostUnknown)
 			w.write("host/auth", map[string]any{"tpm_ids": []string{w.id(w.second)}})
 			w.out(w.second, "strong", attest.RuleRole)
 		})
@@ -270,6 +272,8 @@ func TestAKPinnedToAnotherTPM(t *testing.T) {
 			w.second.StealAK(w.spire)
 			w.out(w.second, "keylime", attest.RuleTPMTaken)
 			w.must(logical.DeleteOperation, "host/spire", nil)
+			w.out(w.second, "keylime", attest.RuleTPMTaken) // the tombstone keeps the AK
+			w.lift(w.spire)
 			w.in(w.second, "keylime")
 		})
 	}
@@ -305,12 +309,15 @@ func TestStateChangedSinceTheChallenge(t *testing.T) {
 		{"role deleted", func(w *world) { w.must(logical.DeleteOperation, "role/keylime", nil) }, attest.RuleState},
 		{"pin gone", func(w *world) {
 			w.must(logical.DeleteOperation, "host/spire", nil)
+			w.lift(w.spire)
 			w.write("host/spire", map[string]any{"tpm_ids": w.id(w.spire), "roles": "keylime"})
 		}, attest.RuleState},
-		{"host deleted", func(w *world) { w.must(logical.DeleteOperation, "host/spire", nil) }, attest.RuleHostUnknown},
+		{"host deleted", func(w *world) { w.must(logical.DeleteOperation, "host/spire", nil) }, attest.RuleHostDisabled},
+		{"host quarantined", func(w *world) { w.write("host/spire/quarantine", nil) }, attest.RuleHostDisabled},
 		{"role taken away", func(w *world) { w.write("host/spire", map[string]any{"roles": ""}) }, attest.RuleRole},
 		{"TPM given to another host", func(w *world) {
 			w.must(logical.DeleteOperation, "host/spire", nil)
+			w.lift(w.spire)
 			w.write("host/other", map[string]any{"tpm_ids": w.id(w.spire), "roles": ""})
 		}, attest.RuleRole},
 		{"audience removed", func(w *world) { w.write("config", map[string]any{"audiences": ""}) }, attest.RuleAudience},
@@ -340,15 +347,23 @@ func TestBootPolicy(t *testing.T) {
 		t.Errorf("metadata %v", auth.Metadata)
 	}
 	w.write("host/spire", map[string]any{"pcr_digests": strings.Repeat("ab", 32)})
-	w.out(w.spire, "keylime", attest.RuleBootPolicy)
+	w.out(w.spire, "keylime", attest.RuleEventLogNeeded)
+	m := attest.LoginRequest{V: 1, Role: "keylime", Audience: audience, PCRs: make([][]byte, 4)}
+	for i := range m.PCRs {
+		m.PCRs[i] = make([]byte, 32)
+	}
+	_, err := w.login(w.spire.AnswerWith(t, w.pose(w.spire, "keylime"), m, nil))
+	wantRefusal(t, err, attest.RuleBootPolicy)
 }
 
 // What an index says without the record it points to admits nobody.
 func TestIndexWithoutRecord(t *testing.T) {
 	w := newPlainWorld(t)
 	check(t, w.s.Delete(t.Context(), "host/spire"))
+	w.cold()
 	w.out(w.spire, "keylime", attest.RuleHostUnknown)
 	check(t, save(t.Context(), w.s, "host/spire", host{TPMIDs: []attest.TPMID{attest.TPMID(w.id(w.second))}, Roles: []string{"keylime"}}))
+	w.cold()
 	w.out(w.spire, "keylime", attest.RuleHostUnknown)
 }
 

@@ -183,6 +183,13 @@ func (m *mount) content() map[string]string {
 	return all
 }
 
+// cold drops what the mount keeps in memory of its records.
+func (m *mount) cold() {
+	m.t.Helper()
+	m.b.store.drop(m.keys()...)
+	m.b.store.records.Purge()
+}
+
 func (m *mount) standby() { m.view.ReplicationStateVal = consts.ReplicationPerformanceStandby }
 
 // players are TPMs of one vendor, made once: RSA keys take their time.
@@ -236,6 +243,12 @@ func (w *world) pose(l *provertest.Liar, role string) attest.Challenge {
 	c, err := w.challenge(l.Request(role))
 	check(w.t, err)
 	return c
+}
+
+// lift takes the tombstone of a TPM away.
+func (w *world) lift(l *provertest.Liar) {
+	w.t.Helper()
+	w.must(logical.DeleteOperation, "tombstone/"+w.id(l), nil)
 }
 
 // in lets a host log in where it must get in.

@@ -3,9 +3,11 @@
 package plugin
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/openbao/openbao/sdk/v2/logical"
 
@@ -37,6 +39,11 @@ const storageFailed = "omen: storage failed"
 func (b *backend) storageError(req *logical.Request, err error) error {
 	if logical.ShouldForward(err) {
 		return err
+	}
+	if errors.Is(err, context.Canceled) || strings.Contains(err.Error(), context.Canceled.Error()) {
+		// The host has gone, by itself: not worth a line at each of ten thousand.
+		b.Logger().Debug("request given up", "path", req.Path, "remote", remote(req))
+		return logical.CodedError(http.StatusServiceUnavailable, storageFailed)
 	}
 	b.Logger().Error(storageFailed, "detail", printable(err.Error()), "path", req.Path, "remote", remote(req))
 	return logical.CodedError(http.StatusInternalServerError, storageFailed)

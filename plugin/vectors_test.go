@@ -70,6 +70,7 @@ func enrol(t *testing.T, m *mount, s *sealed, v *provertest.Vector, ak *attest.A
 	s.tpm = [32]byte(id)
 	if v.Kind == attest.KindKnown {
 		x, y := ak.Point()
+		defer m.cold()
 		check(t, setPin(t.Context(), m.s, v.Expect.TPMID, ak, &pin{AK: append(x[:], y[:]...)}))
 	}
 }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// plugin is the program that is released, and how every file's name begins.
+const plugin = "openbao-plugin-auth-tpm"
+
+// platforms are what the plugin is built for. OpenBao asks a registry for the
+// exact variant of its processor, which on arm64 is v8: without it in the index
+// it finds no image.
+func platforms() []v1.Platform {
+	return []v1.Platform{
+		{OS: "linux", Architecture: "amd64"},
+		{OS: "linux", Architecture: "arm64", Variant: "v8"},
+	}
+}
+
+// A release is one version of the plugin, made from a checkout.
+type release struct {
+	version string    // checked
+	date    time.Time // of every file
+	source  string    // the checkout
+	out     string    // the folder that gets the files
+}
+
+// make writes the whole release.
+func (r release) make(ctx context.Context) error {
+	if err := r.clear(); err != nil {
+		return err
+	}
+	var binaries []binary
+	for _, platform := range platforms() {
+		b, err := r.build(ctx, platform)
+		if err != nil {
+			return fmt.Errorf("build for %s: %w", platform, err)
+		}
+		if err := r.writeArchive(ctx, b); err != nil {
+			return fmt.Errorf("archive %s: %w", b.name, err)
+		}
+		if err := r.writeBOM(b); err != nil {
+			return fmt.Errorf("list the parts of %s: %w", b.name, err)
+		}
+		binaries = append(binaries, b)
+	}
+	if err := r.writeImage(binaries); err != nil {
+		return fmt.Errorf("make the image: %w", err)
+	}
+	return r.writeChecksums()
+}
+
+// clear removes what an earlier run left, of whatever version.
+func (r release) clear() error {
+	if err := os.MkdirAll(r.out, 0o755); err != nil {
+		return err
+	}
+	files, err := r.files()
+	if err != nil {
+		return err
+	}
+	checksums, err := filepath.Glob(filepath.Join(r.out, "checksums-v*.txt"))
+	if err != nil {
+		return err
+	}
+	for _, file := range append(files, checksums...) {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// files are the released files but the checksums, sorted.
+func (r release) files() ([]string, error) {
+	return filepath.Glob(filepath.Join(r.out, plugin+"_*"))
+}
+
+// write puts a released file into place.
+func (r release) write(name string, content []byte) error {
+	return os.WriteFile(filepath.Join(r.out, name), content, 0o644) //nolint:gosec // public
+}
