@@ -6,11 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
-	"slices"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 	"time"
 
+	"funlab.casa/omen/bench/load"
 	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/test/story"
 	"funlab.casa/omen/test/world"
 )
 
@@ -21,9 +27,49 @@ const pairs = 7
 // service that is asked.
 var own = []agent.Step{agent.StepTPM, agent.StepKey, agent.StepCheck, agent.StepInstall}
 
-// agentFigures renews on a host whose AK is pinned and persisted.
-func agentFigures(ctx context.Context, h *world.Host) (figures, error) {
-	f := figures{}
+// agentPart is the argument with which this program measures the agent, in a
+// world of its own.
+const agentPart = "agent"
+
+// agentFigures has this program start itself again in a world: the servers of
+// other groups keep their data on a disk, which a world does not have.
+func agentFigures(ctx context.Context, b *bench) (map[string]float64, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, agentPart)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stderr = os.Stderr
+	cmd.Dir = filepath.Join(b.tools.Module, "bench")
+	text, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	figures := map[string]float64{}
+	return figures, json.Unmarshal(text, &figures)
+}
+
+// agentInside measures in the world and prints the figures.
+func agentInside() (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := &story.Story{}
+	defer func() { _ = s.Close() }() // the kernel ends what is left
+	// The story up to the first renewal: after it the AK is pinned and persisted.
+	if err := s.Play(ctx, io.Discard, story.Steps()[:5]); err != nil {
+		return err
+	}
+	figures, err := renewals(ctx, s.Spire)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(figures)
+}
+
+// renewals renews on a host whose AK is pinned and persisted.
+func renewals(ctx context.Context, h *world.Host) (map[string]float64, error) {
+	f := map[string]float64{}
 	var perCertificate, ratio []float64
 	for range pairs {
 		outcome, err := renew(ctx, h)
@@ -42,8 +88,8 @@ func agentFigures(ctx context.Context, h *world.Host) (figures, error) {
 		ratio = append(ratio, spent.Seconds()/parts.Seconds())
 		f["tpm_commands_renewal_file"] = float64(commands(outcome))
 	}
-	f["agent_own_ms_per_certificate"] = median(perCertificate)
-	f["agent_own_over_bare_parts"] = median(ratio)
+	f["agent_own_ms_per_certificate"] = load.Median(perCertificate)
+	f["agent_own_over_bare_parts"] = load.Median(ratio)
 	return f, binarySize(f, h)
 }
 
@@ -79,16 +125,11 @@ func barely(ctx context.Context, h *world.Host) (time.Duration, error) {
 	return time.ParseDuration(r.Stdout)
 }
 
-func binarySize(f figures, h *world.Host) error {
+func binarySize(f map[string]float64, h *world.Host) error {
 	info, err := h.Stat("/usr/bin/omen-agent")
 	if err != nil {
 		return err
 	}
 	f["agent_binary_mib"] = float64(info.Size()) / (1 << 20)
 	return nil
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
 }

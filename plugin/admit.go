@@ -85,9 +85,37 @@ func (b *backend) consider(ctx context.Context, s logical.Storage, p proof) (*ad
 	return b.decide(ctx, b.reader(s), p)
 }
 
-// settle decides by what is stored and writes in the same transaction.
-func (b *backend) settle(ctx context.Context, s logical.Storage, p proof, enrols bool) (a *admission, err error) {
-	defer b.apart(p, enrols)()
+// settle decides again, apart from all that could change what it goes by, and
+// writes.
+func (b *backend) settle(ctx context.Context, s logical.Storage, p proof, enrols bool) (*admission, error) {
+	if enrols {
+		return b.enrol(ctx, s, p)
+	}
+	b.records.RLock()
+	defer b.records.RUnlock()
+	for _, lock := range locksutil.LocksForKeys(b.pins, []string{string(p.challenge.tpmID()), akKey(p.ak)}) {
+		lock.Lock()
+		defer lock.Unlock()
+	}
+	a, refused := b.decide(ctx, b.reader(s), p)
+	switch writes := a.writes(refused); {
+	case len(writes) == 0:
+		return a, refused
+	case a.enrols:
+		return nil, attest.Refuse(attest.RuleState, "enrolment changed meanwhile")
+	default:
+		if err := b.learnt.do(s, writes); err != nil {
+			return nil, lostRace(err)
+		}
+		return a, refused
+	}
+}
+
+// enrol decides by what is stored and writes in the same transaction, apart from
+// all others.
+func (b *backend) enrol(ctx context.Context, s logical.Storage, p proof) (a *admission, err error) {
+	b.records.Lock()
+	defer b.records.Unlock()
 	var refused error
 	err = b.change(ctx, s, func(s logical.Storage) error {
 		a, refused = b.decide(ctx, reader{storage: s}, p)
@@ -102,26 +130,6 @@ func (b *backend) settle(ctx context.Context, s logical.Storage, p proof, enrols
 		return nil, lostRace(err)
 	}
 	return a, refused
-}
-
-// apart keeps a writing login apart from those it could meet: all others when it
-// enrols, else those of the same TPM or AK. It returns the way back.
-func (b *backend) apart(p proof, enrols bool) func() {
-	if enrols {
-		b.records.Lock()
-		return b.records.Unlock
-	}
-	b.records.RLock()
-	locks := locksutil.LocksForKeys(b.pins, []string{string(p.challenge.tpmID()), akKey(p.ak)})
-	for _, lock := range locks {
-		lock.Lock()
-	}
-	return func() {
-		for _, lock := range locks {
-			lock.Unlock()
-		}
-		b.records.RUnlock()
-	}
 }
 
 // lostRace tells a host to start over when another request changed what this one
@@ -272,5 +280,10 @@ func (a *admission) learn(p proof, judged *accepted) {
 		a.pin.RestartCount == next.RestartCount && a.pin.Firmware == next.Firmware {
 		return
 	}
-	a.change(func(ctx context.Context, s logical.Storage) error { return setPin(ctx, s, a.tpm, p.ak, next) })
+	a.change(func(ctx context.Context, s logical.Storage) error {
+		if same {
+			return save(ctx, s, pinPrefix+string(a.tpm), next)
+		}
+		return setPin(ctx, s, a.tpm, p.ak, next)
+	})
 }

@@ -46,6 +46,7 @@ type backend struct {
 	// transactions.
 	records sync.RWMutex
 	pins    []*locksutil.LockEntry
+	learnt  group
 
 	working chan struct{} // a place for each host's request that is worked on
 
@@ -108,6 +109,7 @@ func newBackend(mountUUID string) (*backend, error) {
 		pins:       locksutil.CreateLocks(),
 		working:    make(chan struct{}, maxWorking),
 	}
+	b.learnt.change = b.change
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeCredential,

@@ -10,4 +10,9 @@ if [[ $(id -u) != 0 ]]; then
 	exit 1
 fi
 # Fuzz targets run their seeds here; make fuzz lets them search.
-go test -race -json -count=1 -timeout 10m ./... | go run ./test/sum
+{
+	status=0
+	go test -race -json -count=1 -timeout 12m ./... || status=1
+	(cd tools && go test -race -json -count=1 -timeout 10m ./release) || status=1
+	exit "$status"
+} | go run ./test/sum
