@@ -57,6 +57,9 @@ func FuzzParse(f *testing.F) {
 				continue
 			}
 			for pcr := range 17 {
+				if pcr == 0 && looseLocality(raw) {
+					continue
+				}
 				value, events := l.Replay(pcr)
 				_, err := other.Verify([]goattest.PCR{{Index: pcr, Digest: value, DigestAlg: hash}})
 				if err != nil && events > 0 {
@@ -65,6 +68,12 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// looseLocality reports whether a log has the word without the NUL that ends it in
+// the standard: the other implementation takes that for a locality, ours does not.
+func looseLocality(raw []byte) bool {
+	return bytes.Count(raw, []byte("StartupLocality")) != bytes.Count(raw, []byte(startupLocality))
 }
 
 // FuzzFacts looks for a panic and for facts that break their own rules.
