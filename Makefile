@@ -29,10 +29,10 @@ test: setup build ## run every test, race detector on (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
 
-test-long: setup build ## the part of the tests that boots a real systemd (root, a few minutes)
+test-long: setup build ## what takes longer: a real systemd, leaders killed (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/standin
 	@test/setup/debian-root.sh >/dev/null
-	@go test -race -json -count=1 -tags long -timeout 10m ./test/systemd | go run ./test/sum
+	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster | go run ./test/sum
 
 lint: ## judge the code: gofmt, go vet, golangci-lint, shellcheck, tidy modules
 	@test/lint.sh
