@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"funlab.casa/omen/attest"
 )
 
 // DefaultEventLog is where Linux shows the firmware's event log.
@@ -16,36 +18,41 @@ const DefaultEventLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
 // NoEventLog is the word for a host whose firmware gives no event log.
 const NoEventLog = "none"
 
-// maxEventLog bounds an event log; real ones have 14 to 73 KiB.
-const maxEventLog = 1 << 20
-
 // ErrEventLog says that the event log cannot be had as the configuration says it
 // can: what no other look at the TPM can mend.
 var ErrEventLog = errors.New("read event log")
 
-// hashEventLog reads the log as it is now and returns its SHA-256: 32 zero
-// bytes for "none". A log that is missing, empty or longer than 1 MiB is an
-// error; leaving it out is for the configuration to say, not for a disk.
-func hashEventLog(path string) (hash [sha256.Size]byte, err error) {
+// readEventLog reads the log as it is now, nil for "none". A log that is missing,
+// empty or longer than [attest.MaxEventLog] is an error; leaving it out is for the
+// configuration to say, not for a disk.
+func readEventLog(path string) ([]byte, error) {
 	switch path {
 	case NoEventLog:
-		return hash, nil
+		return nil, nil
 	case "":
 		path = DefaultEventLog
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return hash, fmt.Errorf("%w: %w", ErrEventLog, err)
+		return nil, fmt.Errorf("%w: %w", ErrEventLog, err)
 	}
 	defer func() { _ = file.Close() }()
-	log, err := io.ReadAll(io.LimitReader(file, maxEventLog+1))
+	log, err := io.ReadAll(io.LimitReader(file, attest.MaxEventLog+1))
 	switch {
 	case err != nil:
-		return hash, fmt.Errorf("%w: %w", ErrEventLog, err)
+		return nil, fmt.Errorf("%w: %w", ErrEventLog, err)
 	case len(log) == 0:
-		return hash, fmt.Errorf("%w: %s is empty", ErrEventLog, path)
-	case len(log) > maxEventLog:
-		return hash, fmt.Errorf("%w: %s has more than %d bytes", ErrEventLog, path, maxEventLog)
+		return nil, fmt.Errorf("%w: %s is empty", ErrEventLog, path)
+	case len(log) > attest.MaxEventLog:
+		return nil, fmt.Errorf("%w: %s has more than %d bytes", ErrEventLog, path, attest.MaxEventLog)
 	}
-	return sha256.Sum256(log), nil
+	return log, nil
+}
+
+// hashEventLog is what the quote binds of a log: 32 zero bytes for none.
+func hashEventLog(log []byte) (hash [sha256.Size]byte) {
+	if log == nil {
+		return hash
+	}
+	return sha256.Sum256(log)
 }

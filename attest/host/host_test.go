@@ -91,12 +91,24 @@ func (s *server) challenge(t *testing.T, request *attest.ChallengeRequest) *atte
 		challenge.Nonce = s.secret
 		return challenge
 	}
+	challenge.Credential = credential(t, endorsementKey(t, request), request.AKPublic, s.secret)
+	return challenge
+}
+
+func endorsementKey(t *testing.T, request *attest.ChallengeRequest) crypto.PublicKey {
+	t.Helper()
+	if request.EKPublic != nil {
+		key, err := x509.ParsePKIXPublicKey(request.EKPublic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
 	certificate, err := x509.ParseCertificate(request.EKCertificate)
 	if err != nil {
 		t.Fatal(err)
 	}
-	challenge.Credential = credential(t, certificate.PublicKey, request.AKPublic, s.secret)
-	return challenge
+	return certificate.PublicKey
 }
 
 func credential(t *testing.T, ek crypto.PublicKey, akPublic, secret []byte) *attest.Credential {
@@ -141,7 +153,7 @@ func (s *server) accept(t *testing.T, sim *tpmsim.TPM, login *attest.LoginReques
 	}
 	binding := attest.QuoteBinding(attest.Binding{
 		Kind: s.kind, Secret: s.secret, Audience: audience, Keys: login.Keys,
-		EventLogHash: [32]byte(login.EventLogHash),
+		EventLogHash: [32]byte(login.EventLogHash), Ticket: login.Ticket,
 	})
 	quote := judge.Quote{Quote: login.Quote, Signature: login.Signature}
 	if err := ak.Verify(quote, pcrs, binding[:]); err != nil {

@@ -4,7 +4,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 
 	"funlab.casa/omen/attest"
@@ -16,8 +15,9 @@ import (
 type Identity struct {
 	TPMID         attest.TPMID
 	EK            string   // rsa2048, p256 or p384
-	EKCertificate []byte   // DER
-	Intermediates [][]byte // DER; none in this version
+	EKPublic      []byte   // DER SubjectPublicKeyInfo
+	EKCertificate []byte   // DER; nil where no certificate vouches for the key
+	Intermediates [][]byte // DER, as the configuration brings them
 	AKPublic      []byte   // TPMT_PUBLIC
 	AKName        []byte   // TPM 2.0 part 1, section 16
 	AKPersistent  bool     // false: made anew for every login
@@ -50,7 +50,8 @@ func (p *Prover) readEK(ctx context.Context, identity *Identity) error {
 	if err != nil {
 		return err
 	}
-	identity.TPMID, identity.EK, identity.EKCertificate = ek.id, ek.class.name, ek.certificate
+	identity.TPMID, identity.EK, identity.EKPublic = ek.id, ek.class.name, ek.spki
+	identity.EKCertificate, identity.Intermediates = ek.certificate, p.config.EKIntermediates
 	if err := p.tpm.WithPrimary(ctx, ek.primary(), func(tpm.Key) error { return nil }); err != nil {
 		return fmt.Errorf("find endorsement key: %w", err)
 	}
@@ -83,16 +84,7 @@ func (p *Prover) readProperties(ctx context.Context, identity *Identity) error {
 	return nil
 }
 
-func (p *Prover) readPCRs(ctx context.Context, identity *Identity) error {
-	values, err := p.tpm.ReadPCRs(ctx, identity.Selection.Algorithm(), identity.Selection.PCRs)
-	if err != nil {
-		return err
-	}
-	digest := sha256.New()
-	for _, pcr := range identity.Selection.PCRs {
-		identity.PCRs = append(identity.PCRs, values[pcr])
-		digest.Write(values[pcr])
-	}
-	identity.PCRDigest = digest.Sum(nil)
-	return nil
+func (p *Prover) readPCRs(ctx context.Context, identity *Identity) (err error) {
+	identity.PCRs, identity.PCRDigest, err = p.measure(ctx, identity.Selection)
+	return err
 }

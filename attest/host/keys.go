@@ -9,8 +9,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/x509"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -29,22 +27,33 @@ type class struct {
 	handle tpm2.TPMHandle
 	// branches are those of the key's TPM2_PolicyOR, if its policy has one.
 	branches [][]byte
-	// unique is the template's, which seeds the making of the key.
-	unique func() tpm2.TPMUPublicID
+	// template makes the key (TCG EK Credential Profile 2.5, annex B).
+	template func() tpm2.TPMTPublic
 }
 
 // classes are in the order in which "auto" looks for a certificate.
 var classes = []class{
-	{name: "rsa2048", index: 0x1c00002, handle: 0x81010001, unique: func() tpm2.TPMUPublicID {
-		return tpm2.RSAEKTemplate.Unique
-	}},
-	{name: "p256", index: 0x1c0000a, handle: 0x8101000a, unique: func() tpm2.TPMUPublicID {
-		return tpm2.ECCEKTemplate.Unique
-	}},
-	{name: "p384", index: 0x1c00016, handle: 0x81010016, branches: [][]byte{attest.EKPolicyA384, attest.EKPolicyC384},
-		unique: func() tpm2.TPMUPublicID {
-			return tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
-		}},
+	{name: "rsa2048", index: 0x1c00002, handle: 0x81010001, template: func() tpm2.TPMTPublic { return tpm2.RSAEKTemplate }},
+	{name: "p256", index: 0x1c0000a, handle: 0x8101000a, template: func() tpm2.TPMTPublic { return tpm2.ECCEKTemplate }},
+	{name: "p384", index: 0x1c00016, handle: 0x81010016, template: templateP384,
+		branches: [][]byte{attest.EKPolicyA384, attest.EKPolicyC384}},
+}
+
+// templateP384 is template H-3: the seam's public area of any key of the class,
+// with an empty point.
+func templateP384() tpm2.TPMTPublic {
+	scalar := make([]byte, 48)
+	scalar[47] = 1
+	var public *tpm2.TPMTPublic
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), scalar) // the generator's: any point will do
+	if err == nil {
+		public, err = attest.EKPublic(key.Public())
+	}
+	if err != nil {
+		panic(err) // the generator is on its curve
+	}
+	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	return *public
 }
 
 func classNamed(name string) *class {
@@ -78,51 +87,11 @@ type keys struct {
 	handle tpm2.TPMHandle // where the AK is persistent; 0 is nowhere
 }
 
-// same says whether other are the same keys, wherever they lie.
+// same says whether other are the same keys, wherever they lie, said in the same
+// way.
 func (k *keys) same(other *keys) bool {
-	return bytes.Equal(k.ek.certificate, other.ek.certificate) && bytes.Equal(k.ak.Public(), other.ak.Public())
-}
-
-// An endorsementKey is what its certificate says.
-type endorsementKey struct {
-	class       *class
-	certificate []byte // DER
-	id          attest.TPMID
-	public      tpm2.TPMTPublic
-}
-
-// parseEndorsementKey reads a certificate for what it says of the key. Whether
-// it is to be believed is the server's business.
-func parseEndorsementKey(der []byte) (*endorsementKey, error) {
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("parse EK certificate: %w", err)
-	}
-	public, err := attest.EKPublic(certificate.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("use EK certificate: %w", err)
-	}
-	id, err := attest.NewTPMID(certificate.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("use EK certificate: %w", err)
-	}
-	return &endorsementKey{class: classOf(certificate.PublicKey), certificate: der, id: id, public: *public}, nil
-}
-
-// errAnotherKey says that a key in the TPM is not the one looked for.
-var errAnotherKey = errors.New("the endorsement key in the TPM is not the one of its certificate")
-
-// primary says how the TPM finds or makes the key.
-func (ek *endorsementKey) primary() tpm.Primary {
-	template := ek.public
-	template.Unique = ek.class.unique()
-	want := tpm2.Marshal(ek.public) // built by us from a template, not received
-	return tpm.Primary{Template: template, Handle: ek.class.handle, Accept: func(public []byte) error {
-		if !bytes.Equal(public, want) {
-			return errAnotherKey
-		}
-		return nil
-	}}
+	return k.ek.id == other.ek.id && bytes.Equal(k.ek.certificate, other.ek.certificate) &&
+		bytes.Equal(k.ak.Public(), other.ak.Public())
 }
 
 // akPrimary says how the TPM finds or makes the attestation key.
@@ -131,48 +100,6 @@ func akPrimary() tpm.Primary {
 		_, err := attest.ParseAK(public)
 		return err
 	}}
-}
-
-// endorsementKey reads the certificate of the configured class, of the one on
-// record, or of the first that has one. A certificate that is there but cannot
-// be read is an error: passing on to the next would change who this host is.
-func (p *Prover) endorsementKey(ctx context.Context) (*endorsementKey, error) {
-	candidates := classes
-	if !p.config.auto() {
-		candidates = []class{*classNamed(p.config.EK)}
-	} else if p.recorded != nil {
-		candidates = []class{*p.recorded}
-	}
-	for _, c := range candidates {
-		der, err := p.tpm.ReadCertificate(ctx, c.index)
-		if errors.Is(err, tpm.ErrNoCertificate) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s EK certificate: %w", c.name, err)
-		}
-		ek, err := parseEndorsementKey(der)
-		if err != nil {
-			return nil, fmt.Errorf("read %s EK certificate: %w", c.name, err)
-		}
-		if ek.class.name != c.name {
-			return nil, fmt.Errorf("read %s EK certificate: it is for a %s key", c.name, ek.class.name)
-		}
-		return ek, nil
-	}
-	return nil, p.noCertificate()
-}
-
-func (p *Prover) noCertificate() error {
-	switch {
-	case !p.config.auto():
-		return fmt.Errorf("find %s EK certificate: %w", p.config.EK, tpm.ErrNoCertificate)
-	case p.recorded != nil:
-		return fmt.Errorf("find %s EK certificate, which this host had before: %w (to change to another key, name it in the configuration)",
-			p.recorded.name, tpm.ErrNoCertificate)
-	default:
-		return fmt.Errorf("find EK certificate: %w", tpm.ErrNoCertificate)
-	}
 }
 
 // attestationKey finds or makes the AK, and keeps it in the TPM where the

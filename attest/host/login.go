@@ -23,7 +23,21 @@ type Claim struct {
 	Role     string   // the role of the request
 	Audience string   // the server as it was dialled, see attest.Audience
 	Keys     [][]byte // DER SubjectPublicKeyInfo of the keys to be certified, in any order; may be empty
+
+	// Measurements sends the PCR values and the event log along: what the server
+	// wants after it said event-log-needed. It costs the TPM one command for each
+	// eight PCRs.
+	Measurements bool
+	// Ticket, if set, gives the ticket that enrols this host, or nil for none. It is
+	// asked last, when the quote is all that is left to do, and may be asked again
+	// in the same Login.
+	Ticket func(context.Context) (attest.Ticket, error)
+	// WantedName is a remark for the operator who approves new hosts.
+	WantedName string
 }
+
+// errTicket marks that the ticket is what could not be had: not a matter of keys.
+var errTicket = errors.New("get ticket")
 
 // Login answers a challenge that was asked for with the last Request. With the
 // attestation key on record and a challenge of kind "known" it costs the TPM
@@ -37,7 +51,7 @@ func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Chall
 		return nil, errors.New("answer challenge: none was asked for")
 	}
 	login, err := p.answer(ctx, claim, challenge)
-	if err == nil || p.fresh || errors.Is(err, tpm.ErrNoAnswer) || errors.Is(err, ErrEventLog) {
+	if err == nil || p.fresh || !mayBeTheRecord(err) {
 		return login, err
 	}
 	before := p.keys
@@ -50,13 +64,24 @@ func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Chall
 	return p.answer(ctx, claim, challenge)
 }
 
+// mayBeTheRecord says whether other keys than those on record could mend err.
+func mayBeTheRecord(err error) bool {
+	for _, other := range []error{tpm.ErrNoAnswer, ErrEventLog, ErrPCRMoved, errTicket} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
+}
+
 func (p *Prover) answer(ctx context.Context, claim Claim, challenge *attest.Challenge) (*attest.LoginRequest, error) {
 	login := &attest.LoginRequest{
-		V:         attest.Version,
-		Role:      claim.Role,
-		Challenge: challenge.Challenge,
-		Audience:  claim.Audience,
-		Keys:      slices.SortedFunc(slices.Values(claim.Keys), bytes.Compare),
+		V:          attest.Version,
+		Role:       claim.Role,
+		Challenge:  challenge.Challenge,
+		Audience:   claim.Audience,
+		Keys:       slices.SortedFunc(slices.Values(claim.Keys), bytes.Compare),
+		WantedName: claim.WantedName,
 	}
 	err := p.withAK(ctx, func(ak tpm.Key) error {
 		secret, err := p.secret(ctx, ak, challenge)
@@ -64,7 +89,7 @@ func (p *Prover) answer(ctx context.Context, claim Claim, challenge *attest.Chal
 			return err
 		}
 		defer clear(secret)
-		return p.quote(ctx, ak, challenge, secret, login)
+		return p.quote(ctx, ak, claim, challenge, secret, login)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("answer challenge: %w", err)
@@ -92,18 +117,33 @@ func (p *Prover) secret(ctx context.Context, ak tpm.Key, challenge *attest.Chall
 	return secret, err
 }
 
-// quote fills in what the TPM says, and makes sure that it was our key that
-// said it.
-func (p *Prover) quote(ctx context.Context, ak tpm.Key, challenge *attest.Challenge, secret []byte, login *attest.LoginRequest) error {
-	log, err := hashEventLog(p.config.EventLog)
+// quote fills in what the TPM says, and makes sure that it was our key that said
+// it.
+func (p *Prover) quote(ctx context.Context, ak tpm.Key, claim Claim, challenge *attest.Challenge, secret []byte, login *attest.LoginRequest) error {
+	log, err := readEventLog(p.config.EventLog)
 	if err != nil {
 		return err
 	}
+	if claim.Ticket != nil {
+		if login.Ticket, err = claim.Ticket(ctx); err != nil {
+			return fmt.Errorf("%w: %w", errTicket, err)
+		}
+	}
+	hash := hashEventLog(log)
 	binding := attest.QuoteBinding(attest.Binding{
-		Kind: challenge.Kind, Secret: secret, Audience: login.Audience, Keys: login.Keys, EventLogHash: log,
+		Kind: challenge.Kind, Secret: secret, Audience: login.Audience, Keys: login.Keys, EventLogHash: hash, Ticket: login.Ticket,
 	})
-	login.EventLogHash = log[:]
-	login.Quote, login.Signature, err = p.tpm.Quote(ctx, ak, binding[:], challenge.PCRSelection.TPM())
+	login.EventLogHash = hash[:]
+	if !claim.Measurements {
+		return p.sign(ctx, ak, binding, challenge.PCRSelection, login)
+	}
+	login.EventLog = log
+	return p.signMeasured(ctx, ak, binding, challenge.PCRSelection, login)
+}
+
+// sign has the TPM quote, once.
+func (p *Prover) sign(ctx context.Context, ak tpm.Key, binding [sha256.Size]byte, selection attest.Selection, login *attest.LoginRequest) (err error) {
+	login.Quote, login.Signature, err = p.tpm.Quote(ctx, ak, binding[:], selection.TPM())
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ var (
 	ErrNoAnswer = tpm.ErrNoAnswer // a command was not answered in time
 
 	ErrNoCertificate = tpm.ErrNoCertificate // the TPM has no certificate of its endorsement key
+	ErrPCRMoved      = tpm.ErrPCRMoved      // PCRs are extended all the time
 )
 
 // ErrStartOver says that the TPM has other keys than those the challenge was
@@ -47,6 +49,15 @@ type Config struct {
 	// EK names the endorsement key: rsa2048, p256 or p384; empty or "auto" is
 	// the one on record, else the first of these that has a certificate.
 	EK string
+	// EKCertificate is the certificate (DER) of a TPM whose vendor delivers it
+	// elsewhere than in the TPM; nil is the TPM's own.
+	EKCertificate []byte
+	// Uncertified says that no certificate vouches for the endorsement key. The
+	// server must know the key itself.
+	Uncertified bool
+	// EKIntermediates are certificates (DER) between the endorsement key's and a
+	// root that the server has, issuer of the former first.
+	EKIntermediates [][]byte
 	// EventLog is the path of the firmware's event log; "none" where the
 	// firmware gives none; empty is DefaultEventLog.
 	EventLog string
@@ -81,7 +92,10 @@ func Open(ctx context.Context, config Config) (*Prover, error) {
 	}
 	p := &Prover{config: config, tpm: opened}
 	if known := load(config.StateDir); known != nil && (config.auto() || config.EK == known.ek.class.name) {
-		p.keys, p.recorded = known, known.ek.class
+		p.recorded = known.ek.class
+		if config.says(known.ek) {
+			p.keys = known
+		}
 	}
 	return p, nil
 }
@@ -91,10 +105,47 @@ func (c Config) Check() error {
 	if !c.auto() && classNamed(c.EK) == nil {
 		return fmt.Errorf("endorsement key %q is none of auto, rsa2048, p256, p384", c.EK)
 	}
+	if err := c.checkEK(); err != nil {
+		return err
+	}
 	if c.Device != "" {
 		return tpm.CheckDevice(c.Device)
 	}
 	return nil
+}
+
+func (c Config) checkEK() error {
+	if c.Uncertified && (c.EKCertificate != nil || c.EKIntermediates != nil) {
+		return errors.New("an endorsement key without a certificate, and certificates for it")
+	}
+	if len(c.EKIntermediates) > attest.MaxIntermediates {
+		return fmt.Errorf("%d EK intermediates, at most %d", len(c.EKIntermediates), attest.MaxIntermediates)
+	}
+	if c.EKCertificate == nil {
+		return nil
+	}
+	ek, err := parseEndorsementKey(c.EKCertificate, fromFile)
+	if err == nil && !c.auto() && ek.class.name != c.EK {
+		err = fmt.Errorf("the EK certificate is for a %s key", ek.class.name)
+	}
+	return err
+}
+
+// source says where the word for the endorsement key comes from.
+func (c Config) source() source {
+	switch {
+	case c.Uncertified:
+		return fromNobody
+	case c.EKCertificate != nil:
+		return fromFile
+	default:
+		return fromTPM
+	}
+}
+
+// says reports whether a key on record is what the configuration asks for.
+func (c Config) says(ek *endorsementKey) bool {
+	return ek.source == c.source() && (ek.source != fromFile || bytes.Equal(ek.certificate, c.EKCertificate))
 }
 
 func (c Config) auto() bool { return c.EK == "" || c.EK == "auto" }
@@ -115,12 +166,24 @@ func (p *Prover) Request(ctx context.Context, role string) (*attest.ChallengeReq
 		V:             attest.Version,
 		Role:          role,
 		EKCertificate: p.keys.ek.certificate,
+		Intermediates: p.config.EKIntermediates,
 		AKPublic:      p.keys.ak.Public(),
+	}
+	if p.keys.ek.certificate == nil {
+		request.EKPublic = p.keys.ek.spki
 	}
 	if err := request.Check(); err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	return request, nil
+}
+
+// TPMID is the name of the TPM of the last Request; empty before it.
+func (p *Prover) TPMID() attest.TPMID {
+	if p.keys == nil {
+		return ""
+	}
+	return p.keys.ek.id
 }
 
 // refresh learns the keys from the TPM and keeps them on record.

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,9 @@ const maxRecord = 16 << 10
 type record struct {
 	Version       int            `json:"version"`
 	EK            string         `json:"ek"`
-	EKCertificate []byte         `json:"ek_certificate"`
+	Source        source         `json:"source,omitempty"`
+	EKCertificate []byte         `json:"ek_certificate,omitempty"`
+	EKPublic      []byte         `json:"ek_public,omitempty"` // DER SubjectPublicKeyInfo, instead of a certificate
 	TPMID         attest.TPMID   `json:"tpm_id"`
 	AKHandle      tpm2.TPMHandle `json:"ak_handle"` // 0: not persistent
 	AKPublic      []byte         `json:"ak_public"` // TPMT_PUBLIC
@@ -59,7 +62,7 @@ func (r record) keys() *keys {
 	if r.Version != recordVersion || (r.AKHandle != 0 && r.AKHandle != attest.AKHandle) {
 		return nil
 	}
-	ek, err := parseEndorsementKey(r.EKCertificate)
+	ek, err := r.endorsementKey()
 	if err != nil || ek.id != r.TPMID || ek.class.name != r.EK {
 		return nil
 	}
@@ -70,15 +73,35 @@ func (r record) keys() *keys {
 	return &keys{ek: ek, ak: ak, handle: r.AKHandle}
 }
 
+// endorsementKey is the key on record, from where its source says.
+func (r record) endorsementKey() (*endorsementKey, error) {
+	switch {
+	case r.Source == fromTPM && r.EKPublic == nil, r.Source == fromFile && r.EKPublic == nil:
+		return parseEndorsementKey(r.EKCertificate, r.Source)
+	case r.Source == fromNobody && r.EKCertificate == nil:
+		key, err := x509.ParsePKIXPublicKey(r.EKPublic)
+		if err != nil {
+			return nil, err
+		}
+		return newEndorsementKey(key)
+	default:
+		return nil, errors.New("a record that contradicts itself")
+	}
+}
+
 // save keeps the record: all of it or none, for root alone.
 func (k *keys) save(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(record{
-		Version: recordVersion, EK: k.ek.class.name, EKCertificate: k.ek.certificate, TPMID: k.ek.id,
+	r := record{
+		Version: recordVersion, EK: k.ek.class.name, Source: k.ek.source, EKCertificate: k.ek.certificate, TPMID: k.ek.id,
 		AKHandle: k.handle, AKPublic: k.ak.Public(),
-	}, "", "  ")
+	}
+	if k.ek.certificate == nil {
+		r.EKPublic = k.ek.spki
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}

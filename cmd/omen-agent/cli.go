@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/internal/agent"
@@ -43,6 +44,7 @@ type cli struct {
 type job struct {
 	ctx    context.Context
 	cli    *cli
+	stdin  io.Reader
 	stdout io.Writer
 	log    *slog.Logger
 }
@@ -55,7 +57,7 @@ func (c *cli) job(ctx context.Context, stdout, stderr io.Writer) *job {
 	if c.LogFormat == "json" {
 		handler = slog.NewJSONHandler(stderr, options)
 	}
-	return &job{ctx: ctx, cli: c, stdout: stdout, log: slog.New(handler)}
+	return &job{ctx: ctx, cli: c, stdin: os.Stdin, stdout: stdout, log: slog.New(handler)}
 }
 
 // agent reads the configuration and makes the agent that does the work.
@@ -69,6 +71,7 @@ func (j *job) agent() (*agent.Agent, error) {
 
 type renewCommand struct {
 	Certificate []string `help:"Renew this certificate only and carry the others over; may be given several times." placeholder:"NAME"`
+	TicketFile  string   `help:"Enrol this host with the wrapped ticket in this file, - for standard input. The file is removed when it is spent." placeholder:"FILE"`
 }
 
 // Run renews once.
@@ -77,7 +80,13 @@ func (r *renewCommand) Run(j *job) error {
 	if err != nil {
 		return err
 	}
-	outcome, err := a.Renew(j.ctx, r.Certificate)
+	var ticket *agent.TicketFile
+	if r.TicketFile != "" {
+		if ticket, err = agent.ReadTicketFile(r.TicketFile, j.stdin); err != nil {
+			return err
+		}
+	}
+	outcome, err := a.Enrol(j.ctx, r.Certificate, ticket)
 	if err != nil {
 		return err
 	}

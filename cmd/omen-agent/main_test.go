@@ -20,8 +20,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/tpmsim"
 )
 
@@ -129,6 +131,47 @@ func bend(ts *testscript.TestScript, neg bool, args []string) {
 func TestEventLogHasARemedy(t *testing.T) {
 	err := &agent.StepError{Step: agent.StepTPM, Err: fmt.Errorf("%w: no such file", host.ErrEventLog)}
 	if got := hint(err); !strings.Contains(got, `event_log = "none"`) || exitCode(err) != exitTPM {
+		t.Errorf("%q, exit code %d", got, exitCode(err))
+	}
+}
+
+// Every rule has a remedy and ends the program alike; one that an operator mends
+// names this host's TPM.
+func TestRulesHaveARemedy(t *testing.T) {
+	id := attest.TPMID("sha256-" + strings.Repeat("2a", 32))
+	refusal := func(rule attest.Rule) error {
+		return &agent.StepError{Step: agent.StepLogin, TPMID: id,
+			Err: &bao.Error{Op: "login", Kind: bao.KindRefused, Status: rule.Status(), Rule: rule}}
+	}
+	for _, rule := range []attest.Rule{
+		attest.RuleSize, attest.RuleSyntax, attest.RuleRole, attest.RuleChallenge, attest.RuleFreshness, attest.RuleEKCertificate,
+		attest.RuleEKWeak, attest.RuleInternal, attest.RuleAudience, attest.RuleEKAK, attest.RuleBootPolicy, attest.RuleHostUnknown,
+		attest.RuleState, attest.RuleTPMTaken, attest.RulePending, attest.RuleHostDisabled, attest.RuleTicket, attest.RuleNameTaken,
+		attest.RuleKey, attest.RuleClone, attest.RulePCRDigest, attest.RuleEventLog, attest.RuleEventLogNeeded,
+	} {
+		if err := refusal(rule); hint(err) == "" || exitCode(err) != exitRefused || strings.Contains(hint(err), "<TPM ID>") {
+			t.Errorf("%s: exit code %d, hint %q", rule, exitCode(err), hint(err))
+		}
+	}
+	for rule, command := range map[attest.Rule]string{
+		attest.RulePending:     "bao write auth/tpm/pending/" + string(id) + "/approve name=<host>",
+		attest.RuleHostUnknown: "bao write auth/tpm/host/<name> tpm_ids=" + string(id),
+	} {
+		if got := hint(refusal(rule)); !strings.Contains(got, command) {
+			t.Errorf("%s: %q", rule, got)
+		}
+	}
+	gone := fmt.Errorf("%w; %w", refusal(attest.RuleTicket), agent.ErrTicketGone)
+	if got := hint(gone); !strings.Contains(got, "ask the operator for another") || exitCode(gone) != exitRefused {
+		t.Errorf("%q, exit code %d", got, exitCode(gone))
+	}
+}
+
+// A ticket that somebody opened before is an alarm.
+func TestSpentTicketIsAnAlarm(t *testing.T) {
+	err := &agent.StepError{Step: agent.StepLogin, Err: fmt.Errorf("open ticket: %w", &bao.Error{
+		Op: "unwrap", Kind: bao.KindRejected, Status: 400, Message: "wrapping token is not valid or does not exist"})}
+	if got := hint(err); !strings.Contains(got, "somebody else may have read it") || exitCode(err) != exitRefused {
 		t.Errorf("%q, exit code %d", got, exitCode(err))
 	}
 }

@@ -74,8 +74,8 @@ func statusText(w io.Writer, s *agent.Status) {
 	}
 	fmt.Fprintf(w, "last renewal\t%s\n", when(s.LastSuccess))
 	next := "now"
-	if s.NextRenewal.After(time.Now()) {
-		next = when(s.NextRenewal)
+	if due := s.Due(); due.After(time.Now()) {
+		next = when(due)
 	}
 	fmt.Fprintf(w, "next renewal\t%s\n", next)
 	if s.Failure != nil {
@@ -114,7 +114,11 @@ func findingsText(w io.Writer, list []finding) {
 
 func identityText(w io.Writer, i *agent.Identity) {
 	fmt.Fprintf(w, "TPM ID\t%s\n", i.TPMID)
-	fmt.Fprintf(w, "endorsement key\t%s, certified\n", i.EK)
+	vouched := "certified"
+	if !i.Certified {
+		vouched = "NOT certified: nobody vouches that it is in a TPM"
+	}
+	fmt.Fprintf(w, "endorsement key\t%s, %s\n", i.EK, vouched)
 	fmt.Fprintf(w, "AK name\t%s\n", i.AKName)
 	fmt.Fprintf(w, "vendor\t%s %s, firmware %s\n", printable(i.Manufacturer), printable(i.Vendor), i.Firmware)
 	fmt.Fprintf(w, "resets\t%d, restarts %d\n", i.ResetCount, i.RestartCount)

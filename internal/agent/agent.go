@@ -86,17 +86,6 @@ func (a *Agent) readAnchors() error {
 	return nil
 }
 
-// hostConfig turns the [tpm] table into what opens the TPM.
-func hostConfig(c config.TPM) (host.Config, error) {
-	h := host.Config{Device: c.Device, EK: c.EK, EventLog: c.EventLog}
-	var err error
-	if h.OwnerAuth, err = authValue(c.OwnerAuthFile); err != nil {
-		return h, err
-	}
-	h.EndorsementAuth, err = authValue(c.EndorsementAuthFile)
-	return h, err
-}
-
 func authValue(file string) (value host.AuthValue, err error) {
 	if file == "" {
 		return value, nil

@@ -60,12 +60,12 @@ func TestStartOver(t *testing.T) {
 		{"TPM gone", at(StepTPM, "", host.ErrNoAnswer), false, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := startOver(row.err, fresh); got != row.fresh {
+			if got := (&proof{prover: fresh}).again(row.err); got != row.fresh {
 				t.Errorf("after asking the TPM: %v", got)
 			}
 			recorded := open()
 			defer recorded.Close()
-			if got := startOver(row.err, recorded); got != row.record {
+			if got := (&proof{prover: recorded}).again(row.err); got != row.record {
 				t.Errorf("from the record: %v", got)
 			}
 		})

@@ -18,8 +18,10 @@ import (
 type Identity struct {
 	TPMID         attest.TPMID      `json:"tpm_id"`
 	EK            string            `json:"ek"`
-	EKCertificate []byte            `json:"ek_certificate"` // DER
-	AKName        string            `json:"ak_name"`        // hexadecimal
+	Certified     bool              `json:"certified"`
+	EKPublic      []byte            `json:"ek_public"`                // DER SubjectPublicKeyInfo
+	EKCertificate []byte            `json:"ek_certificate,omitempty"` // DER
+	AKName        string            `json:"ak_name"`                  // hexadecimal
 	AKPersistent  bool              `json:"ak_persistent"`
 	Manufacturer  string            `json:"manufacturer"`
 	Vendor        string            `json:"vendor"`
@@ -55,7 +57,7 @@ func Identify(ctx context.Context, c *config.TPM, pcrs attest.Selection) (identi
 
 func describe(i *host.Identity) *Identity {
 	d := &Identity{
-		TPMID: i.TPMID, EK: i.EK, EKCertificate: i.EKCertificate,
+		TPMID: i.TPMID, EK: i.EK, Certified: i.EKCertificate != nil, EKPublic: i.EKPublic, EKCertificate: i.EKCertificate,
 		AKName: hex.EncodeToString(i.AKName), AKPersistent: i.AKPersistent,
 		Manufacturer: i.Manufacturer, Vendor: i.Vendor, Firmware: i.Firmware,
 		ResetCount: i.ResetCount, RestartCount: i.RestartCount,

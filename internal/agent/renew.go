@@ -7,8 +7,6 @@ import (
 	"errors"
 	"time"
 
-	"funlab.casa/omen/attest"
-	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/issuer"
@@ -22,7 +20,8 @@ type Outcome struct {
 	Restarted    []string               `json:"restarted"` // names of services
 	Certificates []install.Certificate  `json:"certificates"`
 	Spent        map[Step]time.Duration `json:"spent_ns"`
-	TPMCommands  map[string]int         `json:"tpm_commands"` // by name, as in TPM 2.0 Part 2, 6.5.2
+	TPMCommands  map[string]int         `json:"tpm_commands"`      // by name, as in TPM 2.0 Part 2, 6.5.2
+	RenewBy      time.Time              `json:"renew_by,omitzero"` // when the server wants to see this host again at the latest, if it says
 }
 
 // Renew makes one renewal of the named certificates, or of all, and takes the
@@ -32,17 +31,23 @@ type Outcome struct {
 // cannot be installed, restarted or seen served, the set before is put back.
 // Every error that is not of the configuration is a [*StepError].
 func (a *Agent) Renew(ctx context.Context, only []string) (*Outcome, error) {
+	return a.Enrol(ctx, only, nil)
+}
+
+// Enrol is Renew of a host that a ticket enrols. The ticket's file is removed as
+// soon as this host has logged in; nil is no ticket.
+func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*Outcome, error) {
 	orders, err := a.orders(only)
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := a.renew(ctx, orders)
+	outcome, err := a.renew(ctx, orders, ticket)
 	a.remember(outcome, err)
 	return outcome, err
 }
 
 // renew is the whole job, from the TPM to what is served.
-func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
+func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) (*Outcome, error) {
 	w := newStopwatch()
 	for _, o := range orders {
 		key, err := issuer.NewKey(o.cert.Key)
@@ -53,7 +58,7 @@ func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
 	}
 	w.lap(StepKey)
 
-	session, err := a.prove(ctx, orders, w)
+	session, err := a.prove(ctx, orders, ticket, w)
 	if err != nil {
 		return nil, err
 	}
@@ -66,77 +71,12 @@ func (a *Agent) renew(ctx context.Context, orders []*order) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcome := &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands}
+	outcome := &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands,
+		RenewBy: renewBy(a.now(), session.RenewAfter)}
 	if err := a.deploy(ctx, items, outcome, w); err != nil {
 		return nil, err
 	}
 	return outcome, nil
-}
-
-// prove logs in with one quote that vouches for this host and for the keys. It
-// starts over once, when the server asks for that or when the record of the TPM
-// may be what is wrong.
-func (a *Agent) prove(ctx context.Context, orders []*order, w *stopwatch) (session *bao.Session, err error) {
-	config := a.tpm
-	config.Observe = w.count
-	prover, err := host.Open(ctx, config)
-	if err != nil {
-		return nil, at(StepTPM, "", err)
-	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
-	keys := make([][]byte, len(orders))
-	for i, o := range orders {
-		keys[i] = o.key.SPKI()
-	}
-	session, err = a.converse(ctx, prover, keys, w)
-	if err != nil && startOver(err, prover) && ctx.Err() == nil {
-		a.log.Info("starting over", "cause", err)
-		session, err = a.converse(ctx, prover, keys, w)
-	}
-	return session, err
-}
-
-// converse is the two round trips of the protocol.
-func (a *Agent) converse(ctx context.Context, prover *host.Prover, keys [][]byte, w *stopwatch) (*bao.Session, error) {
-	role := a.config.OpenBao.Role
-	request, err := prover.Request(ctx, role)
-	if w.lap(StepTPM); err != nil {
-		return nil, at(StepTPM, "", err)
-	}
-	challenge, node, err := a.bao.Challenge(ctx, *request)
-	if w.lap(StepChallenge); err != nil {
-		return nil, at(StepChallenge, "", err)
-	}
-	proof, err := prover.Login(ctx, host.Claim{Role: role, Audience: node.Audience, Keys: keys}, challenge)
-	if w.lap(StepTPM); err != nil {
-		return nil, at(StepTPM, "", err)
-	}
-	session, err := a.bao.Login(ctx, node, *proof)
-	w.lap(StepLogin)
-	return session, at(StepLogin, "", err)
-}
-
-// startOver decides whether one more conversation can help: the challenge was
-// spent, or what was said about the TPM came from a record that may be wrong.
-func startOver(err error, prover *host.Prover) bool {
-	var e *bao.Error
-	switch {
-	case errors.Is(err, host.ErrStartOver):
-		return true
-	case !errors.As(err, &e):
-		return false
-	case e.StartOver():
-		return true
-	default:
-		return aboutKeys[e.Rule] && prover.Doubt()
-	}
-}
-
-// aboutKeys are the rules that a stale record of the TPM's keys can break.
-var aboutKeys = map[attest.Rule]bool{
-	attest.RuleEKCertificate: true, attest.RuleEKWeak: true, attest.RuleEKAK: true,
-	attest.RuleAKShape: true, attest.RuleAKHierarchy: true, attest.RuleSignature: true,
-	attest.RuleHostUnknown: true, attest.RuleTPMTaken: true,
 }
 
 // sign has one key signed and judges what comes back.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"funlab.casa/omen/attest"
 )
 
 // How long to wait after an attempt that failed. There is never more than one
@@ -16,6 +18,7 @@ const (
 	atLeast      = time.Minute
 	atMost       = 30 * time.Minute
 	afterRefusal = time.Hour // only an operator can change a final refusal
+	afterPending = 5 * time.Minute
 	lookAgain    = 10 * time.Minute
 )
 
@@ -26,34 +29,67 @@ func (a *Agent) Run(ctx context.Context) error {
 		InitialInterval: afterFailure, MaxInterval: atMost, Multiplier: 2, RandomizationFactor: 0.5,
 	}
 	wait.Reset()
+	var by time.Time // when the server wants to see this host again, from the last success on
 	for {
 		status, err := a.Status()
 		if err != nil {
 			return err
 		}
-		if pause := status.NextRenewal.Sub(a.now()); pause > 0 {
+		next := bounded(status.NextRenewal, by)
+		if pause := next.Sub(a.now()); pause > 0 {
 			a.log.Info("nothing to renew yet", "next", pause.Round(time.Second))
 		}
-		if !a.await(ctx, status.NextRenewal) {
+		if !a.await(ctx, next) {
 			return nil
 		}
-		if !sleep(ctx, a.attempt(ctx, wait)) {
+		outcome, pause := a.attempt(ctx, wait)
+		if outcome != nil {
+			by = outcome.RenewBy
+		}
+		if !sleep(ctx, pause) {
 			return nil
 		}
 	}
 }
 
-// attempt renews once and says how long to wait before the next attempt.
-func (a *Agent) attempt(ctx context.Context, wait backoff.BackOff) time.Duration {
+// renewBy is the server's hint as a time: not sooner than a minute, whatever it
+// says. Zero is no hint.
+func renewBy(now time.Time, after time.Duration) time.Time {
+	if after == 0 {
+		return time.Time{}
+	}
+	return now.Add(max(after, atLeast))
+}
+
+// bounded is when to renew: two thirds through a certificate's life, or earlier
+// where the server says so.
+func bounded(due, by time.Time) time.Time {
+	if by.IsZero() {
+		return due
+	}
+	return earlier(due, by)
+}
+
+// attempt renews once and says how long to wait before the next attempt. The
+// outcome is nil where there is none.
+func (a *Agent) attempt(ctx context.Context, wait backoff.BackOff) (*Outcome, time.Duration) {
 	outcome, err := a.Renew(ctx, nil)
+	if err != nil {
+		return nil, a.afterFailure(ctx, err, wait)
+	}
+	a.log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
+	wait.Reset()
+	return outcome, atLeast
+}
+
+func (a *Agent) afterFailure(ctx context.Context, err error, wait backoff.BackOff) time.Duration {
 	switch {
-	case err == nil:
-		a.log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
-		wait.Reset()
-		return atLeast
 	case ctx.Err() != nil:
 		a.log.Info("stopped in the middle of a renewal", "cause", err)
 		return 0
+	case isRule(err, attest.RulePending):
+		a.log.Warn("waiting for an operator's approval", "error", err, "next", afterPending)
+		return afterPending
 	case refused(err):
 		a.log.Error("refused; an operator has to change something", "error", err, "next", afterRefusal)
 		return afterRefusal

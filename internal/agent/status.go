@@ -24,6 +24,7 @@ type Record struct {
 	Host        string    `json:"host,omitempty"`
 	LastAttempt time.Time `json:"last_attempt,omitzero"`
 	LastSuccess time.Time `json:"last_success,omitzero"`
+	RenewBy     time.Time `json:"renew_by,omitzero"` // the server's wish at the last success
 	Failure     *Failure  `json:"failure,omitempty"` // of the last attempt
 }
 
@@ -44,7 +45,7 @@ func (a *Agent) remember(outcome *Outcome, err error) {
 	r := a.recall()
 	r.LastAttempt, r.Failure = a.now(), nil
 	if err == nil {
-		r.Host, r.LastSuccess = outcome.Host, r.LastAttempt
+		r.Host, r.LastSuccess, r.RenewBy = outcome.Host, r.LastAttempt, outcome.RenewBy
 	} else {
 		r.Failure = failure(err)
 	}
@@ -120,6 +121,10 @@ type Certificate struct {
 	Service string    `json:"service"` // what serves it or reads it
 	RenewAt time.Time `json:"renew_at,omitzero"`
 }
+
+// Due is the next renewal as a running agent plans it: NextRenewal, or earlier
+// where the server said so at the last success.
+func (s *Status) Due() time.Time { return bounded(s.NextRenewal, s.RenewBy) }
 
 // Status reads what is on disk. It asks no service; Verify does.
 func (a *Agent) Status() (*Status, error) {

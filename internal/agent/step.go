@@ -5,6 +5,8 @@ package agent
 import (
 	"errors"
 	"fmt"
+
+	"funlab.casa/omen/attest"
 )
 
 // Step is one of the steps of a renewal. The same words stand in errors, logs,
@@ -29,7 +31,8 @@ type StepError struct {
 	Step        Step
 	Certificate string // its name, where the step concerns one
 	Err         error
-	RolledBack  bool // the set that served before is in place and served again
+	RolledBack  bool         // the set that served before is in place and served again
+	TPMID       attest.TPMID // this host's, where the server was told
 }
 
 // Error names the step, the certificate and the cause.

@@ -22,17 +22,20 @@ import (
 const (
 	opChallenge = "challenge"
 	opLogin     = "login"
+	opLookup    = "lookup"
+	opUnwrap    = "unwrap"
 	opSign      = "sign"
 	opHealth    = "health"
 )
 
 // Session is what a login gives.
 type Session struct {
-	Token    Token
-	Host     string            // the server's name for this host
-	TTL      time.Duration     // of the token, from the login on
-	Metadata map[string]string // host, role, ...; printable
-	Node     Node              // where the login was
+	Token      Token
+	Host       string            // the server's name for this host
+	TTL        time.Duration     // of the token, from the login on
+	Metadata   map[string]string // host, role, ...; printable
+	Node       Node              // where the login was
+	RenewAfter time.Duration     // when the server would like to see this host again; 0 if it does not say
 }
 
 // Signed is the data of an answer to pki/sign/:role, as OpenBao names it: PEM
@@ -59,7 +62,7 @@ func (c *Client) Challenge(ctx context.Context, request attest.ChallengeRequest)
 		challenge *attest.Challenge
 		node      Node
 	}
-	got, err := overNodes(ctx, c.timing, c.nodes, func(ctx context.Context, node Node) (answered, *Error) {
+	got, err := overNodes(ctx, c.newPass(opChallenge, c.nodes), c.timing.patience, func(ctx context.Context, node Node) (answered, *Error) {
 		call := c.call(opChallenge, node)
 		secret, err := call.write(ctx, c.authPath+"/challenge", body, Token{})
 		if err != nil {
@@ -91,18 +94,35 @@ func (c *Client) Login(ctx context.Context, node Node, request attest.LoginReque
 	if err != nil {
 		return nil, fmt.Errorf("encode login request: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timing.attempt)
-	defer cancel()
-	call := c.call(opLogin, node)
-	secret, failure := call.write(ctx, c.authPath+"/login", body, Token{})
+	defer clear(body) // it may hold a ticket
+	session, failure := once(ctx, c, opLogin, node, func(ctx context.Context, call *call) (*Session, *Error) {
+		secret, failure := call.write(ctx, c.authPath+"/login", body, Token{})
+		if failure != nil {
+			return nil, failure
+		}
+		session, err := newSession(secret, node)
+		if err != nil {
+			return nil, call.garbage(err)
+		}
+		return session, nil
+	})
 	if failure != nil {
 		return nil, failure
 	}
-	session, err := newSession(secret, node)
-	if err != nil {
-		return nil, call.garbage(err)
-	}
 	return session, nil
+}
+
+// once asks one node one time. If it may answer better later, it rests as any
+// other that failed.
+func once[T any](ctx context.Context, c *Client, op string, node Node, ask func(context.Context, *call) (T, *Error)) (T, *Error) {
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.timing.attempt)
+	defer cancel()
+	result, failure := ask(ctx, c.call(op, node))
+	if failure != nil && failure.Retryable() {
+		c.rests.set(node, started.Add(max(c.timing.spacing, failure.retryAfter)), failure)
+	}
+	return result, failure
 }
 
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -128,12 +148,27 @@ func newSession(secret *api.Secret, node Node) (*Session, error) {
 		metadata[clean(key)] = clean(value)
 	}
 	return &Session{
-		Token:    token,
-		Host:     auth.Metadata["host"],
-		TTL:      time.Duration(auth.LeaseDuration) * time.Second,
-		Metadata: metadata,
-		Node:     node,
+		Token:      token,
+		Host:       auth.Metadata["host"],
+		TTL:        time.Duration(auth.LeaseDuration) * time.Second,
+		Metadata:   metadata,
+		Node:       node,
+		RenewAfter: renewAfter(secret.Data),
 	}, nil
+}
+
+// renewAfter reads the hint beside the auth block, in whole seconds. It is no
+// more than a hint: what is no number of seconds within ten years is none.
+func renewAfter(data map[string]any) time.Duration {
+	number, ok := data["renew_after"].(json.Number)
+	if !ok {
+		return 0
+	}
+	seconds, err := strconv.ParseUint(number.String(), 10, 32)
+	if err != nil || seconds > 10*365*24*3600 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // Sign has the PKI mount at path sign a PEM request under role, for ttl (whole
@@ -153,7 +188,7 @@ func (c *Client) Sign(ctx context.Context, s *Session, path, role string, csrPEM
 	if err != nil {
 		return nil, fmt.Errorf("encode sign request: %w", err)
 	}
-	return overNodes(ctx, c.timing, c.nodesFrom(s.Node), func(ctx context.Context, node Node) (*Signed, *Error) {
+	return overNodes(ctx, c.newPass(opSign, c.nodesFrom(s.Node)), c.timing.budget, func(ctx context.Context, node Node) (*Signed, *Error) {
 		call := c.call(opSign, node)
 		secret, err := call.write(ctx, path+"/sign/"+role, body, s.Token)
 		if err != nil {

@@ -35,9 +35,10 @@ type Node struct {
 
 // timing is how long and how often a call tries.
 type timing struct {
-	budget  time.Duration // one call, over all passes
-	attempt time.Duration // one request, to the last byte of its answer
-	spacing time.Duration // least time between two requests of one call to one address
+	budget   time.Duration // one call, over all passes
+	attempt  time.Duration // one request, to the last byte of its answer
+	patience time.Duration // how long one address keeps the next from being asked
+	spacing  time.Duration // least time between two requests to an address that fails
 }
 
 // Client speaks to one OpenBao cluster. It is safe for concurrent use.
@@ -48,6 +49,7 @@ type Client struct {
 	api       *api.Client // for the first node; calls are re-addressed, see view
 	transport *http.Transport
 	timing    timing
+	rests     *rests
 }
 
 const maxAddresses = 16
@@ -86,7 +88,10 @@ func New(c Config) (*Client, error) {
 		authPath:  authPath,
 		api:       inner,
 		transport: transport,
-		timing:    timing{budget: 30 * time.Second, attempt: 15 * time.Second, spacing: time.Second},
+		timing: timing{
+			budget: 30 * time.Second, attempt: 15 * time.Second, patience: 2 * time.Second, spacing: time.Second,
+		},
+		rests: new(rests),
 	}, nil
 }
 

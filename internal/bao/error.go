@@ -4,6 +4,7 @@ package bao
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ type ServedCA struct {
 // Error is the failure of one call at one address. What a server said is kept
 // in it in printable ASCII only, at most 300 bytes.
 type Error struct {
-	Op      string      // challenge, login, sign or health
+	Op      string      // challenge, lookup, unwrap, login, sign or health
 	Address string      // https://host:port
 	Kind    Kind        // what went wrong
 	Status  int         // HTTP status, 0 without an answer
@@ -89,12 +90,19 @@ func (e *Error) Retryable() bool {
 }
 
 // StartOver reports whether the caller should ask for a new challenge and try
-// once more: the challenge was spent, or the node that made it cannot be had.
+// once more: the challenge was spent, or the node that made it cannot be had,
+// and with it the process that alone takes the challenge.
 func (e *Error) StartOver() bool {
 	if e.Kind == KindRefused {
 		return e.Rule.StartOver()
 	}
-	return e.Op == opLogin && e.Retryable()
+	return (e.Op == opLogin || e.Op == opLookup || e.Op == opUnwrap) && e.Retryable()
+}
+
+// Spent reports whether a wrapping token opens nothing: it was opened before, it
+// has expired, or it never was one.
+func (e *Error) Spent() bool {
+	return (e.Op == opLookup || e.Op == opUnwrap) && e.Status == http.StatusBadRequest
 }
 
 // elsewhere reports whether another address may do better although this one
@@ -121,7 +129,13 @@ func (e *Error) Hint() string {
 		}
 		return "check that the auth method is mounted at auth_path in this namespace"
 	case KindRejected:
-		if e.Op == opSign {
+		switch {
+		case e.Spent():
+			return "the wrapped ticket was opened before, or has expired. If nobody of yours opened it, somebody else may have read it: " +
+				"tell the operator, who revokes the ticket and looks which host used it; then ask for another"
+		case e.Op == opLookup:
+			return "what is in the ticket file does not come from this auth method: tell the operator, and use nothing of it"
+		case e.Op == opSign:
 			return "the PKI role <host>.<usage> must exist and allow exactly the names, addresses and lifetime that agent.toml asks for"
 		}
 	case KindGarbage:

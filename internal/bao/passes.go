@@ -5,136 +5,227 @@ package bao
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
+// rests is until when addresses that failed are left alone, and why, for all
+// calls of one client.
+type rests struct {
+	mutex sync.Mutex
+	of    map[string]rest // by address
+}
+
+type rest struct {
+	until   time.Time
+	failure *Error
+}
+
+func (r *rests) get(node Node) rest {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.of[node.Address]
+}
+
+func (r *rests) set(node Node, until time.Time, failure *Error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.of == nil {
+		r.of = map[string]rest{}
+	}
+	r.of[node.Address] = rest{until, failure}
+}
+
 // pass is one call on its way over the addresses: each is asked in turn, and
-// again after a jittered pause, until one answers for good or time is up.
+// again when it has rested, until one answers for good or time is up.
 type pass struct {
+	op       string
 	timing   timing
-	nodes    []Node               // still worth asking
-	notUntil map[string]time.Time // by address: spacing and Retry-After
+	rests    *rests
+	all      []Node               // in the order in which they are asked
+	left     []Node               // still worth asking
+	started  map[string]time.Time // by address: the last request
+	busy     map[string]bool      // by address: not answered yet
 	failures map[string]*Error    // by address: the last failure
+	phase    float64              // 0 to 1, so that hosts do not ask in step
+	latest   time.Time            // when the last request was started
 	deadline time.Time
 }
 
-// overNodes calls attempt with one node after the other, in passes, and returns
-// the first result. An error that no other node would answer differently ends
-// it; a node that is not our OpenBao is not asked again.
-func overNodes[T any](ctx context.Context, t timing, nodes []Node,
+func (c *Client) newPass(op string, nodes []Node) *pass {
+	return &pass{
+		op: op, timing: c.timing, rests: c.rests, all: nodes, left: slices.Clone(nodes), phase: rand.Float64(), //nolint:gosec // spreads requests, hides nothing
+		started: map[string]time.Time{}, busy: map[string]bool{}, failures: map[string]*Error{},
+		deadline: time.Now().Add(c.timing.budget),
+	}
+}
+
+// reply is what became of one request.
+type reply[T any] struct {
+	node   Node
+	result T
+	err    *Error
+}
+
+// overNodes calls attempt with one node after the other and returns the first
+// result. An error that no other node would answer differently ends it; a node
+// that is not our OpenBao is not asked again. A node that has not answered after
+// patience does not keep the others waiting: the next one is asked beside it.
+func overNodes[T any](ctx context.Context, p *pass, patience time.Duration,
 	attempt func(context.Context, Node) (T, *Error),
 ) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	ctx, cancel := context.WithDeadline(ctx, p.deadline)
 	defer cancel()
-	p := &pass{
-		timing: t, nodes: append([]Node(nil), nodes...), deadline: time.Now().Add(t.budget),
-		notUntil: map[string]time.Time{}, failures: map[string]*Error{},
+	replies := make(chan reply[T], len(p.all)) // a node has one request at a time
+	ask := func(node Node) {
+		bounded, cancel := context.WithTimeout(ctx, p.timing.attempt)
+		defer cancel()
+		result, err := attempt(bounded, node)
+		replies <- reply[T]{node, result, err}
 	}
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = t.spacing, 5*t.spacing
-	pause.RandomizationFactor = 1 // full jitter
-	result, err := backoff.Retry(ctx, func() (T, error) { return once(ctx, p, attempt) },
-		backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(t.budget))
-	if err == nil {
-		return result, nil
-	}
-	return result, p.verdict(ctx, nodes, err)
-}
-
-// once asks every node whose time has come.
-func once[T any](ctx context.Context, p *pass, attempt func(context.Context, Node) (T, *Error)) (T, error) {
-	var none T
-	for _, node := range append([]Node(nil), p.nodes...) {
-		if time.Now().Before(p.notUntil[node.Address]) {
+	for {
+		wait, worth := p.start(ctx, patience, ask)
+		if !worth {
+			var none T
+			return none, p.verdict(ctx)
+		}
+		r, answered := await(ctx, replies, wait)
+		if !answered {
 			continue
 		}
-		p.notUntil[node.Address] = time.Now().Add(p.timing.spacing)
-		bounded, cancel := context.WithTimeout(ctx, p.timing.attempt)
-		result, err := attempt(bounded, node)
-		cancel()
-		if err == nil {
-			return result, nil
+		if r.err == nil {
+			return r.result, nil
 		}
-		if final := p.failed(ctx, node, err); final {
-			return none, backoff.Permanent(err)
+		if p.failed(ctx, r.node, r.err) {
+			return r.result, r.err
 		}
 	}
-	if len(p.nodes) == 0 || p.allTooLate() {
-		return none, backoff.Permanent(errNoNodeLeft)
-	}
-	return none, errNoNodeLeft
 }
 
-// errNoNodeLeft ends a pass without an answer; verdict replaces it.
-var errNoNodeLeft = errors.New("no address answered")
+// await waits for a reply, at most wait. When ctx is over, a reply is on its way.
+func await[T any](ctx context.Context, replies <-chan reply[T], wait time.Duration) (r reply[T], answered bool) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case r = <-replies:
+		return r, true
+	case <-timer.C:
+	case <-ctx.Done():
+		select { // a node that is asked answers at once: its context is over too
+		case r = <-replies:
+			return r, true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return r, false
+}
+
+// start asks the next node whose time has come, if one may be asked now. It
+// returns when to call again without a reply, and false when there is nothing to
+// wait for any more.
+func (p *pass) start(ctx context.Context, patience time.Duration, ask func(Node)) (wait time.Duration, worth bool) {
+	if ctx.Err() != nil {
+		return 0, len(p.busy) > 0
+	}
+	now := time.Now()
+	next, due := p.next()
+	if len(p.busy) > 0 && due.Before(p.latest.Add(patience)) {
+		due = p.latest.Add(patience)
+	}
+	switch {
+	case next == nil || due.After(p.deadline):
+		return p.timing.budget, len(p.busy) > 0
+	case due.After(now):
+		return due.Sub(now), true
+	}
+	p.busy[next.Address], p.started[next.Address], p.latest = true, now, now
+	go ask(*next)
+	return patience, true
+}
+
+// next is the node to ask next, nil without one, and from when on it may be
+// asked.
+func (p *pass) next() (next *Node, due time.Time) {
+	for i, node := range p.left {
+		if p.busy[node.Address] {
+			continue
+		}
+		from := p.rests.get(node).until
+		if from.Before(time.Now()) {
+			return &p.left[i], from
+		}
+		if next == nil || from.Before(due) {
+			next, due = &p.left[i], from
+		}
+	}
+	return next, due
+}
 
 // failed records err and reports whether asking on is useless. Being cut short
 // by the end of the budget says less than what the node answered before.
 func (p *pass) failed(ctx context.Context, node Node, err *Error) (final bool) {
-	if p.failures[node.Address] == nil || ctx.Err() == nil {
+	first := p.failures[node.Address] == nil
+	delete(p.busy, node.Address)
+	if first || ctx.Err() == nil {
 		p.failures[node.Address] = err
 	}
 	switch {
 	case err.elsewhere():
-		p.nodes = without(p.nodes, node)
+		p.left = slices.DeleteFunc(p.left, func(n Node) bool { return n == node })
 	case !err.Retryable():
 		return true
-	case err.retryAfter > p.timing.spacing:
-		p.notUntil[node.Address] = time.Now().Add(err.retryAfter)
+	default:
+		p.rests.set(node, p.again(node, first, err.retryAfter), err)
 	}
 	return false
 }
 
-func without(nodes []Node, gone Node) []Node {
-	var rest []Node
-	for _, node := range nodes {
-		if node != gone {
-			rest = append(rest, node)
-		}
+// again is when a node that failed may be asked again: when the server said, and
+// not before spacing. After the first failure the addresses are spread evenly
+// over one spacing and stay so. Then a cluster that has a leader again is noticed
+// at one of n addresses after spacing/n.
+func (p *pass) again(node Node, first bool, retryAfter time.Duration) time.Time {
+	at := p.started[node.Address].Add(p.timing.spacing)
+	if first {
+		share := (float64(slices.Index(p.all, node)) + p.phase) / float64(len(p.all))
+		at = at.Add(time.Duration(share * float64(p.timing.spacing)))
 	}
-	return rest
-}
-
-// allTooLate reports whether no node may be asked again before time is up.
-func (p *pass) allTooLate() bool {
-	for _, node := range p.nodes {
-		if p.notUntil[node.Address].Before(p.deadline) {
-			return false
-		}
+	if asked := time.Now().Add(retryAfter); retryAfter > 0 && asked.After(at) {
+		return asked
 	}
-	return true
+	return at
 }
 
 // telling orders kinds by how much they tell a person about what to change.
 var telling = []Kind{KindUnknownCA, KindCertificate, KindSealed, KindGarbage, KindRedirect, KindFailing, KindBusy, KindUnreachable}
 
-// verdict picks the error to return: the final one, or of the last failure of
-// each node the one that tells most, with the others beside it.
-func (p *pass) verdict(ctx context.Context, nodes []Node, err error) error {
-	var final *Error
-	if errors.As(err, &final) {
-		return final
-	}
+// verdict picks the error to return: of the last failure of each node the one
+// that tells most, with the others beside it.
+func (p *pass) verdict(ctx context.Context) error {
 	var best *Error
 	for _, kind := range telling {
-		for _, node := range nodes {
+		for _, node := range p.all {
 			failure := p.failures[node.Address]
+			if failure == nil { // it was not asked, because of what it answered before
+				failure = p.rests.get(node).failure
+			}
 			if failure == nil || failure.Kind != kind {
 				continue
 			}
 			if best == nil {
-				best = failure
+				copied := *failure // a call that was before ours may hold it too
+				copied.Op, best = p.op, &copied
 				continue
 			}
 			best.Others = append(best.Others, node.Address+": "+string(kind))
 		}
 	}
-	switch {
-	case best == nil:
-		return err
-	case errors.Is(ctx.Err(), context.Canceled):
+	if best == nil { // time was up before anybody was asked
+		best = &Error{Op: p.op, Address: p.all[0].Address, Kind: KindUnreachable, Err: ctx.Err(), Message: "no time left to ask"}
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return &Error{Op: best.Op, Address: best.Address, Kind: KindCancelled, Err: context.Canceled,
 			Message: "while it was " + string(best.Kind)}
 	}

@@ -36,7 +36,7 @@ func TestOpenBao(t *testing.T) {
 	server := startOpenBao(t)
 	tokenA, tokenB := server.enrol(t, hostA), server.enrol(t, hostB)
 	client := newClient(t, Config{Addresses: []string{server.address}, CAFile: server.caFile, AuthPath: "auth/tpm"})
-	client.timing = timing{budget: 10 * time.Second, attempt: 10 * time.Second, spacing: time.Second}
+	client.timing = timing{budget: 10 * time.Second, attempt: 10 * time.Second, patience: 10 * time.Second, spacing: time.Second}
 	here := client.Nodes()[0]
 	anchor, err := issuer.ParseAnchor([]byte(server.rootPEM))
 	if err != nil {
@@ -50,6 +50,9 @@ func TestOpenBao(t *testing.T) {
 	t.Run("issue", s.testIssue)
 	t.Run("hosts apart", s.testHostsApart)
 	t.Run("own e-mail address", s.testOwnEMail)
+	t.Run("tickets", s.testTickets)
+	t.Run("paths of tickets", s.testTicketPaths)
+	t.Run("largest login", s.testLargestLogin)
 	t.Run("errors", s.testErrors)
 	t.Run("sealed", s.testSealed) // the last: nothing works afterwards
 }

@@ -51,6 +51,9 @@ func (c *Config) checkOpenBao() *fault {
 	if o.Role == "" {
 		return wrong("openbao", 0, "role", "name the role of the auth method that this host may use", "no role")
 	}
+	if o.WantedName != "" && attest.CheckHostName(o.WantedName) != nil {
+		return wrong("openbao", 0, "wanted_name", "one label of lower-case letters, digits and hyphens, neither root nor default", "wanted_name = %q", o.WantedName)
+	}
 	return resolveFile("openbao", 0, "ca_file", &c.OpenBao.CAFile, "the CA that OpenBao's own certificate comes from, as PEM; there is no option to skip verification")
 }
 
@@ -64,6 +67,9 @@ func (c *Config) checkTPM() *fault {
 	if !strings.HasPrefix(t.Device, "unix:/") && !strings.HasPrefix(t.Device, "tcp:") && !strings.HasPrefix(t.Device, "/dev/") {
 		return wrong("tpm", 0, "device", "/dev/tpmrm0, unix:PATH or tcp:HOST:PORT", "device = %q", t.Device)
 	}
+	if f := c.checkEK(); f != nil {
+		return f
+	}
 	const hint = "a file with the authorisation value, mode 0600"
 	if t.OwnerAuthFile != "" {
 		if f := resolveSecret("owner_auth_file", &c.TPM.OwnerAuthFile, hint); f != nil {
@@ -74,6 +80,24 @@ func (c *Config) checkTPM() *fault {
 		return resolveSecret("endorsement_auth_file", &c.TPM.EndorsementAuthFile, hint)
 	}
 	return nil
+}
+
+// checkEK looks at the certificates that a vendor delivers elsewhere than in the
+// TPM.
+func (c *Config) checkEK() *fault {
+	t := &c.TPM
+	if t.EKCertificate != "" && t.EKCertificate != NoCertificate {
+		if f := resolveFile("tpm", 0, "ek_certificate", &t.EKCertificate, `the vendor's certificate of this TPM, DER or PEM; or "none"`); f != nil {
+			return f
+		}
+	}
+	switch {
+	case t.EKIntermediates == "":
+		return nil
+	case t.EKCertificate == NoCertificate:
+		return wrong("tpm", 0, "ek_intermediates", "remove one of the two lines", `ek_intermediates beside ek_certificate = "none"`)
+	}
+	return resolveFile("tpm", 0, "ek_intermediates", &t.EKIntermediates, "the vendor's CA certificates as PEM, the issuer of this TPM's first")
 }
 
 func (c *Config) checkPKI() *fault {

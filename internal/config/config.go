@@ -26,12 +26,18 @@ type OpenBao struct {
 	Role          string   `toml:"role"`
 	Namespace     string   `toml:"namespace"`
 	TLSServerName string   `toml:"tls_server_name"`
+	WantedName    string   `toml:"wanted_name"` // a remark for whoever approves new hosts
 }
+
+// NoCertificate is the word for an endorsement key that nobody vouches for.
+const NoCertificate = "none"
 
 // TPM says which TPM and what of it to use.
 type TPM struct {
-	Device              string `toml:"device"` // a device node, unix:PATH or tcp:HOST:PORT
-	EK                  string `toml:"ek"`     // "auto", "rsa2048", "p256" or "p384"
+	Device              string `toml:"device"`           // a device node, unix:PATH or tcp:HOST:PORT
+	EK                  string `toml:"ek"`               // "auto", "rsa2048", "p256" or "p384"
+	EKCertificate       string `toml:"ek_certificate"`   // file, DER or PEM; NoCertificate; "" is the TPM's own
+	EKIntermediates     string `toml:"ek_intermediates"` // file, PEM
 	EventLog            string `toml:"event_log"`
 	OwnerAuthFile       string `toml:"owner_auth_file"`
 	EndorsementAuthFile string `toml:"endorsement_auth_file"`

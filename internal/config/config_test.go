@@ -82,6 +82,23 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// What says who this host is, where the TPM does not say it itself.
+func TestKeysAboutTheHost(t *testing.T) {
+	c, err := load(t, strings.Replace(spire, "[pki]", "wanted_name = \"spire\"\n[tpm]\nek_certificate = \"DIR/ca.pem\"\nek_intermediates = \"DIR/root.pem\"\n[pki]", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.OpenBao.WantedName != "spire" || !strings.HasSuffix(c.TPM.EKCertificate, "/ca.pem") || !strings.HasSuffix(c.TPM.EKIntermediates, "/root.pem") {
+		t.Errorf("%+v, %+v", c.OpenBao, c.TPM)
+	}
+	if c, err = load(t, strings.Replace(spire, "[pki]", "[tpm]\nek_certificate = \"none\"\n[pki]", 1)); err != nil || c.TPM.EKCertificate != NoCertificate {
+		t.Errorf("%v", err)
+	}
+	if c, err = load(t, spire); err != nil || c.TPM.EKCertificate != "" {
+		t.Errorf("the default is %q (%v)", c.TPM.EKCertificate, err)
+	}
+}
+
 // Each row bends one line of a good file and expects the fault, its line and a
 // remedy.
 func TestFaultsNameLineAndRemedy(t *testing.T) {
@@ -121,6 +138,13 @@ func TestFaultsNameLineAndRemedy(t *testing.T) {
 		{"relative start", `probe = "127.0.0.1:8881"`, `start = ["keylime_verifier"]`, 22, "start ="},
 		{"start without pid file", `probe = "127.0.0.1:8881"`, `start = ["/bin/keylime_verifier"]`, 21, "without pid_file"},
 		{"device", "[pki]", "[tpm]\ndevice = \"tpm0\"\n[pki]", 7, "device ="},
+		{"wanted name with a dot", `role      = "keylime"`, "role = \"keylime\"\nwanted_name = \"spire.funlab.casa\"", 5, "wanted_name ="},
+		{"wanted name root", `role      = "keylime"`, "role = \"keylime\"\nwanted_name = \"root\"", 5, "wanted_name ="},
+		{"wanted name in upper case", `role      = "keylime"`, "role = \"keylime\"\nwanted_name = \"Spire\"", 5, "wanted_name ="},
+		{"EK certificate", "[pki]", "[tpm]\nek_certificate = \"DIR/none.pem\"\n[pki]", 7, "no such file"},
+		{"EK certificate NONE", "[pki]", "[tpm]\nek_certificate = \"NONE\"\n[pki]", 7, "not an absolute path"},
+		{"EK intermediates", "[pki]", "[tpm]\nek_intermediates = \"inner.pem\"\n[pki]", 7, "not an absolute path"},
+		{"no EK certificate, but intermediates", "[pki]", "[tpm]\nek_certificate = \"none\"\nek_intermediates = \"DIR/ca.pem\"\n[pki]", 8, "beside ek_certificate"},
 		{"ek", "[pki]", "[tpm]\nek = \"rsa1024\"\n[pki]", 7, "ek ="},
 	} {
 		t.Run(row.name, func(t *testing.T) {

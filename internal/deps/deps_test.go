@@ -52,7 +52,9 @@ type rule struct {
 
 // simulators stand in for what a host has; no program that is shipped may hold
 // one.
-var simulators = []string{module + "tpmsim", module + "attest/verify/provertest", module + "test", module + "install/internal"}
+var simulators = []string{
+	module + "tpmsim", module + "attest/verify/provertest", module + "attest/attacker", module + "test", module + "install/internal",
+}
 
 var rules = []rule{
 	{from: "attest", never: []string{"os", "net/http", "crypto/tls", module}, direct: true,
@@ -63,6 +65,8 @@ var rules = []rule{
 		why: "server and client meet in the seam only"},
 	{from: "attest/host", never: []string{module + "attest/verify", module + "plugin"},
 		why: "server and client meet in the seam only"},
+	{from: "attest/attacker", never: []string{"testing", module + "plugin", module + "internal", module + "attest/verify", module + "attest/host"},
+		why: "the attacker plays on any server, and believes its own code alone"},
 	{from: "plugin", never: []string{module + "attest/host", module + "internal", module + "install", module + "issuer"},
 		why: "the auth method needs no TPM and no host"},
 	{from: "cmd/omen-agent", never: []string{module + "plugin", module + "attest/verify", "github.com/openbao/openbao/sdk"},

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/internal/bao"
+)
+
+// prove logs in with one quote that vouches for this host and for the keys. It
+// starts over while that can help, see [proof.again].
+func (a *Agent) prove(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
+	config := a.tpm
+	config.Observe = w.count
+	prover, err := host.Open(ctx, config)
+	if err != nil {
+		return nil, at(StepTPM, "", err)
+	}
+	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket)}
+	defer p.enrolment.forget()
+	for _, o := range orders {
+		p.keys = append(p.keys, o.key.SPKI())
+	}
+	session, err = p.converse(ctx)
+	for err != nil && ctx.Err() == nil && p.again(err) {
+		a.log.Info("starting over", "cause", err)
+		session, err = p.converse(ctx)
+	}
+	return session, named(p.enrolment.end(err), prover.TPMID())
+}
+
+// named adds to an error which TPM it is about.
+func named(err error, id attest.TPMID) error {
+	var step *StepError
+	if errors.As(err, &step) {
+		step.TPMID = id
+	}
+	return err
+}
+
+// A proof is one or more conversations about the same keys.
+type proof struct {
+	agent     *Agent
+	prover    *host.Prover
+	watch     *stopwatch
+	enrolment *enrolment
+	keys      [][]byte
+
+	measurements bool                 // the server wants PCR values and event log
+	said         map[attest.Rule]bool // start-overs that were asked for
+	until        time.Time            // no start-over after it for a server that cannot be had; zero before the first
+}
+
+// converse is the two round trips of the protocol.
+func (p *proof) converse(ctx context.Context) (*bao.Session, error) {
+	openbao, w := p.agent.config.OpenBao, p.watch
+	request, err := p.prover.Request(ctx, openbao.Role)
+	if w.lap(StepTPM); err != nil {
+		return nil, at(StepTPM, "", err)
+	}
+	challenge, node, err := p.agent.bao.Challenge(ctx, *request)
+	if w.lap(StepChallenge); err != nil {
+		return nil, at(StepChallenge, "", err)
+	}
+	login, err := p.prover.Login(ctx, host.Claim{
+		Role: openbao.Role, Audience: node.Audience, Keys: p.keys, Measurements: p.measurements,
+		Ticket: p.enrolment.opener(node), WantedName: openbao.WantedName,
+	}, challenge)
+	if w.lap(StepTPM); err != nil {
+		return nil, at(StepTPM, "", err)
+	}
+	session, err := p.agent.bao.Login(ctx, node, *login)
+	w.lap(StepLogin)
+	return session, at(StepLogin, "", err)
+}
+
+// patience is how long a login is tried again at a cluster whose nodes come and
+// go; as long as the passes over the addresses within one conversation.
+const patience = 30 * time.Second
+
+// again decides whether one more conversation, from the challenge on, can help:
+//
+//   - the server asked for it; for each reason once
+//   - the node that made the challenge cannot be had any more, and with it the
+//     process that would take it; for half a minute
+//   - what was said about the TPM came from a record that may be wrong
+func (p *proof) again(err error) bool {
+	var e *bao.Error
+	switch {
+	case errors.Is(err, host.ErrStartOver):
+		return p.once("")
+	case !errors.As(err, &e):
+		return false
+	case e.Kind == bao.KindRefused && e.StartOver():
+		p.measurements = p.measurements || e.Rule == attest.RuleEventLogNeeded
+		return p.once(e.Rule)
+	case e.StartOver():
+		if p.until.IsZero() {
+			p.until = time.Now().Add(patience)
+		}
+		return time.Now().Before(p.until)
+	default:
+		return aboutKeys[e.Rule] && p.prover.Doubt()
+	}
+}
+
+// once reports whether this reason is a new one.
+func (p *proof) once(rule attest.Rule) bool {
+	if p.said[rule] {
+		return false
+	}
+	if p.said == nil {
+		p.said = map[attest.Rule]bool{}
+	}
+	p.said[rule] = true
+	return true
+}
+
+// aboutKeys are the rules that a stale record of the TPM's keys can break.
+var aboutKeys = map[attest.Rule]bool{
+	attest.RuleEKCertificate: true, attest.RuleEKWeak: true, attest.RuleEKAK: true,
+	attest.RuleAKShape: true, attest.RuleAKHierarchy: true, attest.RuleSignature: true,
+	attest.RuleHostUnknown: true, attest.RuleTPMTaken: true, attest.RulePending: true,
+	attest.RuleHostDisabled: true,
+}
