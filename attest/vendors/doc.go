@@ -2,7 +2,7 @@
 
 // Package vendors is the built-in bundle of TPM vendors' certificates: the roots
 // of endorsement key certificates, each under the class of TPM it stands for,
-// and the intermediate ones at hand. [Roots] and [Intermediates] give them as
+// and the intermediate ones below them. [Roots] and [Intermediates] give them as
 // PEM, [List] tells what each is and where it comes from.
 //
 // The files SOURCES and LEFTOUT say where the certificates were taken and which

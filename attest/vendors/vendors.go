@@ -53,6 +53,7 @@ type Certificate struct {
 	Class    attest.EKClass // of what it stands for
 	NotAfter time.Time      // midnight UTC of the day
 	Source   string         // a source of the file SOURCES
+	Path     string         // of its file in that source
 	AlsoIn   string         // other public sets with the same certificate, or ""
 	Note     string         // what is unusual about it, or ""
 	DER      []byte
@@ -85,7 +86,7 @@ func describe(words string) (c Certificate, err error) {
 	var class, day string
 	fields := map[string]*string{
 		"Vendor": &c.Vendor, "Subject": &c.Subject, "SHA-256": &c.SHA256, "Use": &c.Use, "Class": &class,
-		"Not after": &day, "Source": &c.Source, "Also in": &c.AlsoIn, "Note": &c.Note,
+		"Not after": &day, "Source": &c.Source, "Path": &c.Path, "Also in": &c.AlsoIn, "Note": &c.Note,
 	}
 	words, _, _ = strings.Cut(words, "-----BEGIN ")
 	for line := range strings.Lines(strings.TrimSpace(words)) {

@@ -22,6 +22,8 @@ type chain struct {
 // chain finds the chain to believe from an EK certificate to a root, with the
 // help of the intermediates that the host sent. Of several it takes the one to
 // the root of the weakest class, and among equals the one that lasts longest.
+// Unless the host sent what is not configured, the signatures above the issuer of
+// the EK certificate need no check each time, see keptChains.
 func (r *Roots) chain(ek *x509.Certificate, sent [][]byte, now time.Time) (*chain, error) {
 	if r == nil || r.roots == nil {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "no roots are configured")
@@ -30,12 +32,12 @@ func (r *Roots) chain(ek *x509.Certificate, sent [][]byte, now time.Time) (*chai
 	if err != nil {
 		return nil, err
 	}
-	found, err := ek.Verify(x509.VerifyOptions{
-		Roots:         r.roots,
-		Intermediates: pool,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	if pool == r.intermediates {
+		if best := r.weakest(r.keptChains(ek, now)); best != nil {
+			return best, nil
+		}
+	}
+	found, err := ek.Verify(r.options(pool, now))
 	if err != nil {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "chain: %v", err)
 	}
@@ -43,6 +45,15 @@ func (r *Roots) chain(ek *x509.Certificate, sent [][]byte, now time.Time) (*chai
 		return best, nil
 	}
 	return nil, attest.Refuse(attest.RuleEKCertificate, "no chain of two to %d certificates", maxChain)
+}
+
+func (r *Roots) options(intermediates *x509.CertPool, now time.Time) x509.VerifyOptions {
+	return x509.VerifyOptions{
+		Roots:         r.roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
 }
 
 func (r *Roots) weakest(chains [][]*x509.Certificate) *chain {
@@ -56,7 +67,7 @@ func (r *Roots) weakest(chains [][]*x509.Certificate) *chain {
 			continue
 		}
 		c := newChain(certifying[rank], certificates)
-		if rank < lowest || c.notAfter.After(best.notAfter) {
+		if rank < lowest || c.outlasts(best) {
 			best, lowest = c, rank
 		}
 	}
@@ -75,6 +86,14 @@ func newChain(class attest.EKClass, certificates []*x509.Certificate) *chain {
 		}
 	}
 	return c
+}
+
+// outlasts compares the ends, then the beginnings.
+func (c *chain) outlasts(other *chain) bool {
+	if ends := c.notAfter.Compare(other.notAfter); ends != 0 {
+		return ends > 0
+	}
+	return c.notBefore.Before(other.notBefore)
 }
 
 // withSent is the configured intermediate certificates and those sent. The pool

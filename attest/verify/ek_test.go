@@ -264,7 +264,7 @@ func weakIntermediate(t *testing.T) []byte {
 
 // rocaModulus makes a modulus the way the flawed generator does: both primes
 // k·M + (65537^a mod M), M being the product of the first 126 primes.
-func rocaModulus(t *testing.T) *big.Int {
+func rocaModulus(t testing.TB) *big.Int {
 	t.Helper()
 	m := big.NewInt(1)
 	for n, found := int64(2), 0; found < 126; n++ {
@@ -281,7 +281,7 @@ func rocaModulus(t *testing.T) *big.Int {
 	}
 }
 
-func rocaPrime(t *testing.T, m *big.Int) *big.Int {
+func rocaPrime(t testing.TB, m *big.Int) *big.Int {
 	t.Helper()
 	for {
 		a, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 64))

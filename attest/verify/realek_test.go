@@ -58,12 +58,11 @@ func TestCheckEKOfRealTPMs(t *testing.T) {
 		{"google-ak-rsa", attest.RuleEKCertificate, "key usage", "", ""},
 		{"google-ak-p256", attest.RuleEKCertificate, "key usage", "", ""},
 		{"google-rsa-without-usage", attest.RuleEKCertificate, "extended key usage", "", ""},
-		// These are sound; the intermediate certificate above them is not built in.
 		// stm-rsa has the filling of its NV index.
-		{"infineon-rsa", attest.RuleEKCertificate, "unknown authority", "", ""},
-		{"infineon-p256", attest.RuleEKCertificate, "unknown authority", "", ""},
-		{"stm-rsa", attest.RuleEKCertificate, "unknown authority", "", ""},
-		{"stm-p256", attest.RuleEKCertificate, "unknown authority", "", ""},
+		{"infineon-rsa", "", "", attest.ClassHardware, "IFX SLB 9670 TPM2.0 073f"},
+		{"infineon-p256", "", "", attest.ClassHardware, "IFX SLB 9670 TPM2.0 073f"},
+		{"stm-rsa", "", "", attest.ClassHardware, "STM ST33HTPHAHB4 00490004"},
+		{"stm-p256", "", "", attest.ClassHardware, "STM ST33HTPHAHB4 00490004"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			der := realEK(t, row.name)

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 
 	"funlab.casa/omen/attest"
 )
@@ -27,6 +28,8 @@ type Roots struct {
 	intermediates *x509.CertPool
 	rank          map[string]int      // DER root to the place of its class in certifying
 	known         map[string]struct{} // DER intermediates
+	issuers       map[string]*issuers // intermediates by their DER subject
+	changes       []time.Time         // when what is valid changes, in order
 }
 
 // ParseRoots reads PEM bundles of CERTIFICATE blocks: of roots, by the class of
@@ -42,10 +45,31 @@ func ParseRoots(roots map[attest.EKClass][]byte, intermediates []byte) (*Roots, 
 		roots: x509.NewCertPool(), intermediates: x509.NewCertPool(),
 		rank: make(map[string]int), known: make(map[string]struct{}),
 	}
+	believed, err := r.parseRoots(roots)
+	if err != nil {
+		return nil, err
+	}
+	var helping []*x509.Certificate
+	err = parseBundle(intermediates, func(c *x509.Certificate) error {
+		if _, twice := r.known[string(c.Raw)]; !twice {
+			r.known[string(c.Raw)] = struct{}{}
+			r.intermediates.AddCert(c)
+			helping = append(helping, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("intermediates: %w", err)
+	}
+	r.index(believed, helping)
+	return r, nil
+}
+
+func (r *Roots) parseRoots(bundles map[attest.EKClass][]byte) (believed []*x509.Certificate, err error) {
 	keys := make(map[string]attest.EKClass)
 	read := 0
 	for rank, class := range certifying {
-		bundle, found := roots[class]
+		bundle, found := bundles[class]
 		if found {
 			read++
 		}
@@ -57,24 +81,17 @@ func ParseRoots(roots map[attest.EKClass][]byte, intermediates []byte) (*Roots, 
 			keys[key] = class
 			r.rank[string(c.Raw)] = rank
 			r.roots.AddCert(c)
+			believed = append(believed, c)
 			return nil
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s roots: %w", class, err)
 		}
 	}
-	if read != len(roots) {
+	if read != len(bundles) {
 		return nil, errors.New("roots stand for class hardware, firmware or virtual, and for no other")
 	}
-	err := parseBundle(intermediates, func(c *x509.Certificate) error {
-		r.known[string(c.Raw)] = struct{}{}
-		r.intermediates.AddCert(c)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("intermediates: %w", err)
-	}
-	return r, nil
+	return believed, nil
 }
 
 // parseBundle hands each certificate of a PEM bundle to add.
