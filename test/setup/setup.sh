@@ -15,7 +15,7 @@ root=$(cd "$here/../.." && pwd)
 cache=${OMEN_CACHE:-/var/cache/omen}
 python=/usr/bin/python3
 packages=(swtpm swtpm-tools tpm2-tools python3-venv python3-gpg gcc libc6-dev
-    iproute2 util-linux passwd procps strace shellcheck openssl)
+    iproute2 util-linux passwd procps strace shellcheck openssl curl)
 
 die() {
     echo "setup: error: $1" >&2
