@@ -23,7 +23,7 @@ var attackedRoles = map[string]map[string]any{
 	"other":  {"pcrs": "0"},
 	"plain":  {"pcrs": "0,2,4,7"},
 	"always": {"pcrs": "0", "pcr_bank": "sha384", "always_activate": true},
-	"logged": {"pcrs": "0,1,2,3,4,6,7", "secure_boot": "monitor"},
+	"logged": {"pcrs": "0,1,2,3,4,6,7", "secure_boot": "enforce"},
 }
 
 // attacked configures a mount for attacks on one role, by what writes to it, and

@@ -48,7 +48,7 @@ type backend struct {
 	pins    []*locksutil.LockEntry
 	learnt  group
 
-	working chan struct{} // a place for each host's request that is worked on
+	working places // for hosts' requests that are worked on
 
 	tidied time.Time // when the records were last tidied
 }
@@ -99,15 +99,19 @@ func newBackend(mountUUID string) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	counts, err := newStatistics(start)
+	if err != nil {
+		return nil, err
+	}
 	b := &backend{
 		challenges: c,
 		store:      records,
 		judged:     endorsements,
-		statistics: newStatistics(start),
+		statistics: counts,
 		wallClock:  time.Now,
 		random:     rand.Reader,
 		pins:       locksutil.CreateLocks(),
-		working:    make(chan struct{}, maxWorking),
+		working:    places{free: maxWorking},
 	}
 	b.learnt.change = b.change
 	b.Backend = &framework.Backend{
@@ -156,7 +160,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", limit))
 	}
 	if spokenByHosts(req) {
-		leave, err := b.enter(ctx)
+		leave, err := b.working.enter(ctx, req.Path == loginPath)
 		if err != nil {
 			return nil, b.refusal(req, err)
 		}
@@ -170,21 +174,6 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		return nil, err // a write that had nothing to say
 	}
 	return resp, err
-}
-
-// maxWorking is how many hosts' requests are worked on at once. After a power cut
-// ten thousand come together; the others wait in the order in which they came.
-const maxWorking = 64
-
-// enter waits for a place to work. A host that gives up while it waits has cost
-// nothing.
-func (b *backend) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case b.working <- struct{}{}:
-		return func() { <-b.working }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // spokenByHosts reports whether a request is of the protocol, not of an operator.

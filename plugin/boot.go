@@ -3,9 +3,11 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -132,32 +134,49 @@ func bootPolicy(ctx context.Context, rd reader, a *admission) (*bootpolicy.Polic
 	return policy, hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// observe is what the login says about the boot: the digest where that is enough
-// to accept it, else values and log, which the host sends when it is asked to.
+// observe is what the login says about the boot: the digest where no check has more
+// to say, else values and log, which the host sends when it is asked to. A log that
+// explains nothing is no log where no enforced check reads it: what is monitored
+// refuses nobody.
 func (b *backend) observe(ctx context.Context, rd reader, policy *bootpolicy.Policy, p proof, now time.Time) (*bootpolicy.State, error) {
 	m, selection := p.message, p.challenge.selection
 	if m.PCRs == nil {
 		state := bootpolicy.FromDigest(selection, p.quote.PCRDigest)
-		if !policy.Needs().Log && policy.Judge(state, now).Accepted {
+		if v := policy.Judge(state, now); !policy.Needs().Log && v.Accepted && len(v.WouldRefuse) == 0 {
 			return state, nil
 		}
 		return nil, attest.Refuse(attest.RuleEventLogNeeded, "no verdict for pcrDigest %x", p.quote.PCRDigest)
 	}
-	none := [sha256.Size]byte{}
-	switch settings, err := getConfig(ctx, rd); {
-	case err != nil:
+	settings, err := getConfig(ctx, rd)
+	if err != nil {
 		return nil, err
-	case len(m.EventLog) > settings.MaxEventLog:
-		return nil, attest.Refuse(attest.RuleSize, "event log of %d bytes", len(m.EventLog))
-	case m.EventLog == nil && !slices.Equal(m.EventLogHash, none[:]):
-		return nil, attest.Refuse(attest.RuleEventLogNeeded, "event log is quoted and was not sent")
-	case m.EventLog != nil && sha256.Sum256(m.EventLog) != [sha256.Size]byte(m.EventLogHash):
-		return nil, attest.Refuse(attest.RuleEventLog, "event log is not the quoted one")
 	}
-	return bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, m.EventLog)
+	if err := checkLog(m, settings.MaxEventLog); err != nil {
+		return nil, err
+	}
+	state, err := bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, m.EventLog)
+	if err != nil && !policy.EnforcesLog() {
+		return bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, nil)
+	}
+	return state, err
 }
 
-// report leaves a report if it says something else than the one before.
+// checkLog wants the log that was quoted, if one was.
+func checkLog(m *attest.LoginRequest, limit int) error {
+	none := [sha256.Size]byte{}
+	switch {
+	case len(m.EventLog) > limit:
+		return attest.Refuse(attest.RuleSize, "event log of %d bytes", len(m.EventLog))
+	case m.EventLog == nil && !slices.Equal(m.EventLogHash, none[:]):
+		return attest.Refuse(attest.RuleEventLogNeeded, "event log is quoted and was not sent")
+	case m.EventLog != nil && sha256.Sum256(m.EventLog) != [sha256.Size]byte(m.EventLogHash):
+		return attest.Refuse(attest.RuleEventLog, "event log is not the quoted one")
+	}
+	return nil
+}
+
+// report leaves a report if it says something else than the one before. Where only
+// the digest is known now, what was known of the same digest stays.
 func (a *admission) report(
 	ctx context.Context, rd reader, p proof, state *bootpolicy.State, v *bootpolicy.Verdict, now time.Time,
 ) error {
@@ -169,14 +188,20 @@ func (a *admission) report(
 	if err != nil {
 		return err
 	}
+	if before != nil && before.State != nil && len(state.Values) == 0 && before.State.SameValues(state) {
+		next.State, next.StateID = before.State, before.StateID
+	}
 	if before == nil || !before.says(next) {
 		a.trace(func(ctx context.Context, s logical.Storage) error { return save(ctx, s, key, next) })
 	}
 	return nil
 }
 
-// says reports whether two reports differ in nothing but their time.
+// says reports whether two reports differ in nothing but their time and what is a
+// remark in the state.
 func (r *report) says(other *report) bool {
-	return r.StateID == other.StateID && r.Firmware == other.Firmware && r.Verdict.Accepted == other.Verdict.Accepted &&
-		slices.Equal(r.Verdict.WouldRefuse, other.Verdict.WouldRefuse) && len(r.Verdict.Findings) == len(other.Verdict.Findings)
+	mine, err := json.Marshal(r.Verdict)
+	theirs, otherErr := json.Marshal(other.Verdict)
+	return err == nil && otherErr == nil && bytes.Equal(mine, theirs) &&
+		r.StateID == other.StateID && r.Firmware == other.Firmware
 }

@@ -72,6 +72,7 @@ func (b *backend) judgeEK(ctx context.Context, rd reader, m *attest.ChallengeReq
 	}
 	now, key := b.wallClock(), evidence(c, m)
 	if ek, ok := b.judged.byEvidence.Get(key); ok && !now.Before(ek.NotBefore) && !now.After(ek.NotAfter) {
+		b.judged.byTPM.Add(ek.TPMID, ek) // a TPM can have several certificates
 		return ek, nil
 	}
 	roots, err := b.trust.parse(c)

@@ -33,7 +33,7 @@ func (b *backend) findHost(ctx context.Context, rd reader, p proof, r *role) (*a
 		return nil, err
 	}
 	if t != nil {
-		return nil, attest.Refuse(attest.RuleHostDisabled, "%s was given up by host %s: %s", id, t.Host, t.Reason)
+		return nil, attest.Refuse(attest.RuleHostDisabled, "%s was %s", id, t.why())
 	}
 	if p.challenge.class == attest.ClassUncertified {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "no host lists %s, which nobody certified", id)

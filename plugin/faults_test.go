@@ -313,7 +313,7 @@ func TestStandbyForwards(t *testing.T) {
 			t.Errorf("%s %s on a standby: %v", request.op, request.path, err)
 		}
 	}
-	for _, path := range []string{"config", "role/keylime", "tombstone/" + w.id(w.second), "baseline/none", "verdict/spire"} {
+	for _, path := range []string{"config", "role/keylime", "tombstone/" + w.id(w.second), "baseline/none"} {
 		w.must(logical.ReadOperation, path, nil)
 	}
 	w.must(logical.ListOperation, "host/", nil)

@@ -102,6 +102,11 @@ func (b *backend) putHost(ctx context.Context, s logical.Storage, name string, b
 		}
 	}
 	for i, id := range h.TPMIDs {
+		if before == nil || !slices.Contains(before.TPMIDs, id) {
+			if err := waitsNoMore(ctx, s, id); err != nil {
+				return err
+			}
+		}
 		if i == 0 {
 			continue
 		}
@@ -276,7 +281,7 @@ func checkOwners(ctx context.Context, s logical.Storage, name string, h *host) e
 			return err
 		}
 		if t != nil {
-			return mistakef("%s was given up by host %s (%s): delete tombstone/%s first", id, t.Host, t.Reason, id)
+			return mistakef("%s was %s: delete tombstone/%s first", id, t.why(), id)
 		}
 	}
 	return nil

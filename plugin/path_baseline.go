@@ -41,17 +41,17 @@ func (b *backend) pathBaseline() *framework.Path {
 var keyFields = map[string]string{"PK": "pk", "KEK": "kek", "db": "db", "dbx": "dbx"}
 
 func baselineFields() map[string]*framework.FieldSchema {
-	list := func(what string) *framework.FieldSchema {
+	accepted := func(what string) *framework.FieldSchema {
 		return &framework.FieldSchema{Type: framework.TypeCommaStringSlice, Description: "Accepted " + what + ", hex; beside those of the entries."}
 	}
 	fields := map[string]*framework.FieldSchema{
 		"name":        {Type: framework.TypeLowerCaseString, Description: "Name of the baseline."},
-		"pcr_digests": list("SHA-256 digests over the role's PCRs"),
-		"components":  list("digests of boot loaders and kernels, in the role's bank"),
+		"pcr_digests": accepted("SHA-256 digests over the role's PCRs"),
+		"components":  accepted("digests of boot loaders and kernels, in the role's bank"),
 		"remove":      {Type: framework.TypeCommaStringSlice, Description: "state_id of entries to remove."},
 	}
 	for variable, name := range keyFields {
-		fields[name] = list("SHA-256 of the content of " + variable)
+		fields[name] = accepted("SHA-256 of the content of " + variable)
 	}
 	return fields
 }
@@ -80,12 +80,15 @@ func (b *backend) readBaseline(ctx context.Context, req *logical.Request, d *fra
 		entry["state_id"] = l.Entries[i].State.ID()
 		entries = append(entries, entry)
 	}
-	data := map[string]any{"entries": entries, "pcr_digests": l.PCRDigests, "components": l.Components}
+	data := map[string]any{"entries": entries, "pcr_digests": present(l.PCRDigests), "components": present(l.Components)}
 	for variable, name := range keyFields {
-		data[name] = l.Keys[variable]
+		data[name] = present(l.Keys[variable])
 	}
 	return &logical.Response{Data: data}, nil
 }
+
+// present is a list that is there also when it is empty.
+func present(items []string) []string { return append([]string{}, items...) }
 
 func (b *backend) writeBaseline(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	key := baselinePrefix + d.Get("name").(string)
@@ -125,11 +128,11 @@ func (b *backend) changeBaseline(
 // set takes over the fields that a write names.
 func (l *baseline) set(d *framework.FieldData) {
 	lower := func(v any) []string {
-		list := []string{}
+		digests := []string{}
 		for _, text := range v.([]string) {
-			list = append(list, strings.ToLower(text))
+			digests = append(digests, strings.ToLower(text))
 		}
-		return list
+		return digests
 	}
 	if v, ok := d.GetOk("pcr_digests"); ok {
 		l.PCRDigests = lower(v)

@@ -83,7 +83,7 @@ func (b *backend) newChallenge(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if r == nil || r.WayIn == "" {
+	if r == nil || !r.WayIn.known() {
 		return nil, attest.Refuse(attest.RuleRole, "no such role, or one without a way in")
 	}
 	ek, err := b.checkEK(ctx, rd, m, r)

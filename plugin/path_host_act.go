@@ -22,8 +22,7 @@ func (b *backend) pathHostAct() *framework.Path {
 	return &framework.Path{
 		Pattern: hostPrefix + framework.GenericNameRegex("name") + "/(?P<act>enable|disable|quarantine|accept-reset)",
 		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix,
-			OperationVerb:   "enable|disable|quarantine|accept-reset", OperationSuffix: "host",
+			OperationPrefix: operationPrefix, OperationVerb: "change", OperationSuffix: "host-state",
 		},
 		Fields: map[string]*framework.FieldSchema{
 			"name": {Type: framework.TypeString, Description: "Name of the host."},

@@ -4,9 +4,12 @@ package plugin
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -26,7 +29,7 @@ func (b *backend) pathInventory() *framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"hosts": {
 				Type: framework.TypeSlice, Required: true,
-				Description: "Hosts to list: objects with name and the fields of host/:name.",
+				Description: "Hosts to list: objects with name and the fields of host/:name; or the text of such a JSON array.",
 			},
 			"dry_run": {Type: framework.TypeBool, Default: false, Description: "Say what would happen and change nothing."},
 		},
@@ -63,10 +66,14 @@ type plan struct {
 }
 
 func (b *backend) importInventory(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	lines, err := parseInventory(d.Get("hosts").([]any))
+	if err != nil {
+		return answer(err)
+	}
 	b.records.Lock()
 	defer b.records.Unlock()
 	pl := &plan{unchanged: []string{}, refused: map[string]any{}, claimed: map[string]string{}}
-	for i, line := range d.Get("hosts").([]any) {
+	for i, line := range lines {
 		if err := b.planLine(ctx, req.Storage, pl, i, line); err != nil {
 			return nil, err
 		}
@@ -89,6 +96,27 @@ func (b *backend) importInventory(ctx context.Context, req *logical.Request, d *
 		}
 	}
 	return pl.answer(dry), nil
+}
+
+// parseInventory takes the lines as they are, or reads them from one text: OpenBao
+// takes a thousand strings in a request, and an inventory has more.
+func parseInventory(hosts []any) (lines []any, err error) {
+	if len(hosts) != 1 {
+		return hosts, nil
+	}
+	text, ok := hosts[0].(string)
+	if !ok {
+		return hosts, nil
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&lines); err != nil {
+		return nil, mistakef("hosts is the text of a JSON array of objects: %v", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, mistake("hosts has something after the JSON array")
+	}
+	return lines, nil
 }
 
 // planLine judges one line: an operator's mistake goes into the plan, an error is
@@ -180,7 +208,9 @@ func (pl *plan) answer(dry bool) *logical.Response {
 const (
 	inventorySynopsis    = "Enrol many hosts at once, or see what that would do."
 	inventoryDescription = `
-Each of hosts is an object with name and the fields of host/:name; a line that
+Each of hosts is an object with name and the fields of host/:name. hosts can be
+the text of the JSON array instead: OpenBao takes no more than a thousand strings
+in one request. A line that
 names a host that is there changes the fields it has. All lines are judged first:
 if one cannot be, nothing is changed. Hosts that the inventory does not name stay
 as they are.

@@ -105,6 +105,7 @@ func (b *backend) prove(ctx context.Context, req *logical.Request, d *framework.
 		return nil, nil, err
 	}
 	a, err := b.admit(ctx, req.Storage, proof{message: m, remote: remote(req), challenge: c, ak: ak, quote: quote})
+	b.statistics.proven(c.tpmID(), b.wallClock(), err)
 	return a, m, err
 }
 

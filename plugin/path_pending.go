@@ -141,10 +141,7 @@ func (b *backend) approve(ctx context.Context, req *logical.Request, d *framewor
 		if err := h.check(); err != nil {
 			return err
 		}
-		if err := b.putHost(ctx, s, name, nil, h, ""); err != nil {
-			return err
-		}
-		return s.Delete(ctx, pendingPrefix+string(id))
+		return b.putHost(ctx, s, name, nil, h, "")
 	}))
 }
 
@@ -163,7 +160,7 @@ func (b *backend) deny(ctx context.Context, req *logical.Request, d *framework.F
 		if err := s.Delete(ctx, pendingPrefix+string(id)); err != nil {
 			return err
 		}
-		return b.bury(ctx, s, id, p.WantedName, "denied")
+		return b.bury(ctx, s, id, "", "denied") // the name it wished for is no host of ours
 	}))
 }
 

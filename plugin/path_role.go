@@ -52,6 +52,8 @@ const (
 	byPending   wayIn = "pending"    // the host waits until an operator approves it
 )
 
+func (w wayIn) known() bool { return w == byAllowList || w == byTicket || w == byPending }
+
 // checkFields are the fields that switch a check of the boot, by the check's name.
 var checkFields = map[bootpolicy.Check]string{
 	bootpolicy.PCRValues:      "pcr_values",
@@ -234,6 +236,13 @@ func warnRole(resp *logical.Response, r *role) {
 	if len(r.Baselines) == 0 && r.mode(bootpolicy.SecureBoot) == bootpolicy.Off {
 		resp.AddWarning("no check of the boot is on: what a host booted is checked only where its record has pcr_digests")
 	}
+	for check, pcr := range map[bootpolicy.Check]int{
+		bootpolicy.SecureBoot: 7, bootpolicy.SecureBootKeys: 7, bootpolicy.BootComponents: 4,
+	} {
+		if r.mode(check) != bootpolicy.Off && !slices.Contains(r.PCRs, pcr) {
+			resp.AddWarning(fmt.Sprintf("%s reads PCR %d, which is not among pcrs: no host can meet it", checkFields[check], pcr))
+		}
+	}
 	if slices.Contains(r.EKClasses, attest.ClassVirtual) {
 		resp.AddWarning("class virtual: whoever runs the hypervisor or emulator can be any of its TPMs")
 	}
@@ -300,7 +309,7 @@ func (r *role) check() error {
 	if err := r.selection().Check(); err != nil {
 		return errors.New("pcr_bank is sha256 or sha384, pcrs are one or more of 0 to 23, none twice")
 	}
-	if r.WayIn != byAllowList && r.WayIn != byTicket && r.WayIn != byPending {
+	if !r.WayIn.known() {
 		return errors.New("way_in is exactly one of allow-list, ticket and pending")
 	}
 	if r.RenewAfter < 0 || r.RenewAfter > maxRenewAfter {

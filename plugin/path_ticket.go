@@ -18,7 +18,7 @@ import (
 
 func (b *backend) pathTicketList() *framework.Path {
 	return &framework.Path{
-		Pattern:      ticketPrefix + "?$",
+		Pattern:      ticketPrefix + "$", // without the slash it is the path that issues
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tickets"},
 		Fields:       pageFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{

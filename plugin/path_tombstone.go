@@ -32,7 +32,7 @@ func (b *backend) pathTombstone() *framework.Path {
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readTombstone, Summary: "Read why a TPM was given up.",
 				Responses: ok(map[string]*framework.FieldSchema{
-					"host":    {Type: framework.TypeString, Description: "Host that gave it up."},
+					"host":    {Type: framework.TypeString, Description: "Host that gave it up; empty: none did."},
 					"reason":  {Type: framework.TypeString, Description: "deleted, replaced or denied."},
 					"at":      {Type: framework.TypeString, Description: "When, RFC 3339."},
 					"ak_name": {Type: framework.TypeString, Description: "Name of the AK that was pinned, hex."},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
@@ -23,8 +22,10 @@ func (b *backend) pathVerdict() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readVerdict, Summary: "Read what was last said about a host's boot, by role.",
+				ForwardPerformanceStandby: true,
 				Responses: ok(map[string]*framework.FieldSchema{
-					"roles": {Type: framework.TypeMap, Description: "By role: at, accepted, findings, would_refuse, state, state_id, firmware."},
+					"last_refusal": {Type: framework.TypeMap, Description: "Why the host did not get in when it last tried: at, rule, detail. Empty when it did, and after a fail-over."},
+					"roles":        {Type: framework.TypeMap, Description: "By role: at, accepted, findings, would_refuse, state, state_id, firmware, and until where an entry expires."},
 				}),
 			},
 		},
@@ -34,14 +35,26 @@ func (b *backend) pathVerdict() *framework.Path {
 }
 
 func (b *backend) readVerdict(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	prefix := verdictPrefix + d.Get("host").(string) + "/"
-	names, err := req.Storage.ListPage(ctx, prefix, "", -1)
-	if err != nil || len(names) == 0 {
+	name := d.Get("host").(string)
+	roles, err := verdicts(ctx, req.Storage, verdictPrefix+name+"/")
+	if err != nil {
+		return nil, err
+	}
+	refused, err := b.lastRefusal(ctx, req.Storage, name)
+	if err != nil || len(roles) == 0 && len(refused) == 0 {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{"roles": roles, "last_refusal": refused}}, nil
+}
+
+func verdicts(ctx context.Context, s logical.Storage, prefix string) (map[string]any, error) {
+	names, err := s.ListPage(ctx, prefix, "", -1)
+	if err != nil {
 		return nil, err
 	}
 	roles := map[string]any{}
 	for _, name := range names {
-		r, err := load[report](ctx, req.Storage, prefix+strings.TrimSuffix(name, "/"))
+		r, err := load[report](ctx, s, prefix+name)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +65,22 @@ func (b *backend) readVerdict(ctx context.Context, req *logical.Request, d *fram
 			return nil, err
 		}
 	}
-	return &logical.Response{Data: map[string]any{"roles": roles}}, nil
+	return roles, nil
+}
+
+// lastRefusal is why the host did not get in when it last tried; empty when it did.
+func (b *backend) lastRefusal(ctx context.Context, s logical.Storage, name string) (map[string]any, error) {
+	h, err := load[host](ctx, s, hostPrefix+name)
+	if err != nil || h == nil || len(h.TPMIDs) == 0 {
+		return map[string]any{}, err
+	}
+	last, ok := b.statistics.last.Get(h.TPMIDs[0])
+	if !ok {
+		return map[string]any{}, nil
+	}
+	return map[string]any{
+		"at": last.at.UTC().Format(time.RFC3339), "rule": string(last.rule), "detail": printable(last.detail),
+	}, nil
 }
 
 // describe is the report for an operator's eyes: names in it come from a host's
@@ -82,5 +110,7 @@ By role: whether the state of the machine was accepted, the findings that say
 which PCR, event and component is not as a baseline has it, the monitored checks
 that would have refused, and the state itself with its state_id, by which
 baseline/:name/promote takes it over. A verdict is kept when it says something new.
+last_refusal is why the host, having proven its TPM, was refused when it last
+tried, by whatever rule; the active node keeps it in memory.
 `
 )

@@ -66,6 +66,16 @@ func (b *backend) queue(ctx context.Context, r reader, p proof) (*admission, err
 	return a, refused
 }
 
+// waitsNoMore takes a TPM that became a host from the queue, by whichever way in
+// it came: what is denied there must be nobody's.
+func waitsNoMore(ctx context.Context, s logical.Storage, id attest.TPMID) error {
+	waiting, err := s.Get(ctx, pendingPrefix+string(id))
+	if err != nil || waiting == nil {
+		return err
+	}
+	return s.Delete(ctx, pendingPrefix+string(id))
+}
+
 func (b *backend) newPending(p proof) (*pending, error) {
 	ek, ok := b.judged.byTPM.Get(p.challenge.tpmID())
 	if !ok || ek.Certificate != p.challenge.ekCertificate {

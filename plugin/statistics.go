@@ -3,9 +3,12 @@
 package plugin
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"funlab.casa/omen/attest"
 )
@@ -20,7 +23,20 @@ type statistics struct {
 	refused    map[attest.Rule]uint64
 	monitored  map[string]uint64 // role/check → logins that enforcing would have refused
 	alarms     []alarm
+	// last are the last refusals of proven TPMs: what a host does not hear, its
+	// operator can read.
+	last *lru.Cache[attest.TPMID, lastRefusal]
 }
+
+// lastRefusal is why a proven TPM was refused.
+type lastRefusal struct {
+	at     time.Time
+	rule   attest.Rule
+	detail string
+}
+
+// maxLastRefusals is of how many TPMs the last refusal is kept.
+const maxLastRefusals = 1 << 12
 
 // alarm is something that an operator should look at: it does not happen to
 // honest hosts.
@@ -35,8 +51,23 @@ type alarm struct {
 // maxAlarms is how many alarms are kept, the latest.
 const maxAlarms = 100
 
-func newStatistics(now time.Time) *statistics {
-	return &statistics{since: now, refused: map[attest.Rule]uint64{}, monitored: map[string]uint64{}}
+func newStatistics(now time.Time) (*statistics, error) {
+	last, err := lru.New[attest.TPMID, lastRefusal](maxLastRefusals)
+	if err != nil {
+		return nil, err
+	}
+	return &statistics{since: now, refused: map[attest.Rule]uint64{}, monitored: map[string]uint64{}, last: last}, nil
+}
+
+// proven notes how a proven TPM fared.
+func (s *statistics) proven(id attest.TPMID, at time.Time, err error) {
+	var r *attest.Refusal
+	switch {
+	case err == nil:
+		s.last.Remove(id)
+	case errors.As(err, &r):
+		s.last.Add(id, lastRefusal{at: at, rule: r.Rule, detail: r.Detail})
+	}
 }
 
 func (s *statistics) challenge() { s.count(&s.challenges) }

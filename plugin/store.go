@@ -78,7 +78,9 @@ func (b *backend) reader(s logical.Storage) reader { return reader{storage: s, s
 // hash, another content.
 type stamped interface{ stamp(sum [sha256.Size]byte) }
 
-// get reads one record; nil means that there is none. The record is shared.
+// get reads one record; nil means that there is none. The record is shared. That
+// there is none is not kept: strangers ask for what there is not, and would fill
+// the store with it.
 func get[T any](ctx context.Context, r reader, key string) (*T, error) {
 	if r.store == nil {
 		return load[T](ctx, r.storage, key)
@@ -89,7 +91,7 @@ func get[T any](ctx context.Context, r reader, key string) (*T, error) {
 		return record, nil
 	}
 	record, err := load[T](ctx, r.storage, key)
-	if err != nil {
+	if err != nil || record == nil {
 		return nil, err
 	}
 	r.store.keep(key, record, drops)

@@ -73,22 +73,35 @@ func (b *backend) goodTicket(ctx context.Context, r reader, p proof) (*ticket, e
 	if err != nil {
 		return nil, err
 	}
-	id := p.challenge.tpmID()
-	switch {
-	case t == nil:
+	if t == nil {
 		return nil, attest.Refuse(attest.RuleTicket, "no such ticket")
+	}
+	if err := b.checkThief(t, p.challenge.tpmID()); err != nil {
+		return nil, err
+	}
+	switch {
 	case t.SpentBy != "":
-		b.alarm(attest.RuleTicket, t.Host, id, "a ticket that "+string(t.SpentBy)+" spent was shown again")
-		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s was spent by %s", t.Host, t.SpentBy)
+		return nil, attest.Refuse(attest.RuleTicket, "%s spent the ticket for host %s and is a host no more", t.SpentBy, t.Host)
 	case !b.wallClock().Before(t.Expires):
 		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s has expired", t.Host)
 	case t.Role != p.message.Role:
 		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s is for role %s", t.Host, t.Role)
-	case t.TPMID != "" && t.TPMID != id:
-		b.alarm(attest.RuleTicket, t.Host, id, "a ticket for "+string(t.TPMID)+" was shown")
-		return nil, attest.Refuse(attest.RuleTicket, "ticket for host %s is for %s", t.Host, t.TPMID)
 	}
 	return t, nil
+}
+
+// checkThief refuses, with an alarm, a ticket that another TPM spent or that is
+// for another.
+func (b *backend) checkThief(t *ticket, id attest.TPMID) error {
+	switch {
+	case t.SpentBy != "" && t.SpentBy != id:
+		b.alarm(attest.RuleTicket, t.Host, id, "a ticket that "+string(t.SpentBy)+" spent was shown again")
+		return attest.Refuse(attest.RuleTicket, "ticket for host %s was spent by %s", t.Host, t.SpentBy)
+	case t.TPMID != "" && t.TPMID != id:
+		b.alarm(attest.RuleTicket, t.Host, id, "a ticket for "+string(t.TPMID)+" was shown")
+		return attest.Refuse(attest.RuleTicket, "ticket for host %s is for %s", t.Host, t.TPMID)
+	}
+	return nil
 }
 
 // checkSpent is for a host that is there already and shows a ticket: it may be
@@ -101,7 +114,12 @@ func (b *backend) checkSpent(ctx context.Context, r reader, p proof) error {
 	if err != nil {
 		return err
 	}
-	if t == nil || t.SpentBy != p.challenge.tpmID() {
+	if t != nil {
+		if err := b.checkThief(t, p.challenge.tpmID()); err != nil {
+			return err
+		}
+	}
+	if t == nil || t.SpentBy == "" {
 		return attest.Refuse(attest.RuleTicket, "a ticket never changes a host that is there")
 	}
 	return nil

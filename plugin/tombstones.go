@@ -5,6 +5,7 @@ package plugin
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -16,12 +17,20 @@ import (
 // does not come back by being deleted and enrolled again. Only an operator lifts
 // it.
 type tombstone struct {
-	Host   string    `json:"host"`
+	Host   string    `json:"host"`   // empty: it was denied and never a host
 	Reason string    `json:"reason"` // deleted, replaced or denied
 	At     time.Time `json:"at"`
 	// AKName is the AK that was pinned, hex: it keeps its place in the index, so
 	// that the board does not come back by another endorsement key either.
 	AKName string `json:"ak_name,omitempty"`
+}
+
+// why says in words why the TPM is kept out.
+func (t *tombstone) why() string {
+	if t.Host == "" {
+		return t.Reason
+	}
+	return fmt.Sprintf("given up by host %s: %s", t.Host, t.Reason)
 }
 
 // bury puts a tombstone where a TPM was.

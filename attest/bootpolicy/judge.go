@@ -51,7 +51,7 @@ func (p *Policy) Judge(state *State, now time.Time) *Verdict {
 func (j *judgement) pcrValues() (o outcome) {
 	until, ok := j.live.digests[j.state.PCRDigest]
 	for _, e := range j.live.entries {
-		if e.State.PCRDigest != j.state.PCRDigest || !e.State.sameSelection(j.state) {
+		if !e.State.SameValues(j.state) {
 			continue
 		}
 		if ok {

@@ -13,7 +13,7 @@ import (
 func (j *judgement) explainDigest(o *outcome) {
 	text := "PCR digest " + short(j.state.PCRDigest) + " is in no live baseline"
 	for _, e := range j.live.expired {
-		if e.State.PCRDigest == j.state.PCRDigest && e.State.sameSelection(j.state) {
+		if e.State.SameValues(j.state) {
 			o.find(Finding{Text: fmt.Sprintf("%s; %s had it until %s", text, e, e.Expires.UTC().Format(time.RFC3339))})
 			return
 		}

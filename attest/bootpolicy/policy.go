@@ -75,6 +75,11 @@ func (p *Policy) Needs() Needs {
 	return Needs{Digest: log || p.PCRValues.effective() != Off, Log: log}
 }
 
+// EnforcesLog reports whether a check that reads the event log can refuse.
+func (p *Policy) EnforcesLog() bool {
+	return p.SecureBoot.effective() == Enforce || p.SecureBootKeys.effective() == Enforce || p.BootComponents.effective() == Enforce
+}
+
 // Hash identifies what the policy accepts, in hex: its modes, all that its
 // baselines hold, expired or not, and the host's own digests. A verdict is worth
 // something only beside the hash that it was made under. It hashes every entry;

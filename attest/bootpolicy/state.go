@@ -75,6 +75,12 @@ func (s *State) sameSelection(other *State) bool {
 	return s.Bank == other.Bank && slices.Equal(s.PCRs, other.PCRs)
 }
 
+// SameValues reports whether two states are of the same quoted values, though more
+// may be known of one of them.
+func (s *State) SameValues(other *State) bool {
+	return s.PCRDigest == other.PCRDigest && s.sameSelection(other)
+}
+
 // covers reports whether the state's log explains the PCR.
 func (s *State) covers(pcr int) bool {
 	return s.Log && eventlog.Explained(pcr) && slices.Contains(s.PCRs, pcr)

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -58,7 +59,11 @@ func (l *lab) without(ctx context.Context, t *testing.T, path string, putBack fu
 
 func notEnrolled(ctx context.Context, t *testing.T, m *machine) {
 	t.Helper()
+	ids, _ := m.lab.read(ctx, t, "auth/tpm/host/"+m.Name)["tpm_ids"].([]any)
 	m.lab.without(ctx, t, "auth/tpm/host/"+m.Name, func(ctx context.Context) { m.enrol(ctx, t) })
+	for _, id := range ids { // the host's going is not to be held against its TPM
+		m.lab.remove(ctx, t, fmt.Sprintf("auth/tpm/tombstone/%s", id))
+	}
 }
 
 func policyGone(ctx context.Context, t *testing.T, m *machine) {

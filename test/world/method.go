@@ -32,12 +32,12 @@ func (b *OpenBao) initialise(names []HostNames) []group {
 		{"tpm", []request{
 			{"enable", "sys/auth/tpm", map[string]any{"type": "tpm"}},
 			{"config", "auth/tpm/config", map[string]any{
-				"ek_roots":         string(certificatePEM(b.world.VendorRoot().Raw)),
+				"virtual_roots":    string(certificatePEM(b.world.VendorRoot().Raw)),
 				"ek_intermediates": string(certificatePEM(b.world.VendorIssuer().Raw)),
 				"audiences":        []string{BaoAudience},
 			}},
 			{"role", "auth/tpm/role/" + AgentRole, map[string]any{
-				"pcr_bank": "sha256", "pcrs": []string{"0", "1", "2", "3", "4", "5", "6", "7"},
+				"way_in": "allow-list", "ek_classes": "virtual", "pcr_bank": "sha256", "pcrs": []string{"0", "1", "2", "3", "4", "5", "6", "7"},
 				"token_no_default_policy": true,
 			}},
 		}},
