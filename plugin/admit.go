@@ -63,9 +63,8 @@ func (a *admission) writes(refused error) []write {
 	}
 }
 
-// admit decides about a proven host and, where there is something to write, does
-// so in the transaction that decides again. A renewal of a host that booted
-// nothing new writes nothing.
+// admit decides about a proven host and writes what there is to write before the
+// host is in. A renewal of a host that booted nothing new writes nothing.
 func (b *backend) admit(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
 	a, err := b.consider(ctx, s, p)
 	if len(a.writes(err)) > 0 {
@@ -74,7 +73,6 @@ func (b *backend) admit(ctx context.Context, s logical.Storage, p proof) (*admis
 	if err != nil {
 		return nil, err
 	}
-	b.sighted(a, p)
 	return a, nil
 }
 
@@ -82,7 +80,11 @@ func (b *backend) admit(ctx context.Context, s logical.Storage, p proof) (*admis
 func (b *backend) consider(ctx context.Context, s logical.Storage, p proof) (*admission, error) {
 	b.records.RLock()
 	defer b.records.RUnlock()
-	return b.decide(ctx, b.reader(s), p)
+	a, err := b.decide(ctx, b.reader(s), p)
+	if err == nil && len(a.writes(nil)) == 0 {
+		b.sighted(a, p)
+	}
+	return a, err
 }
 
 // settle decides again, apart from all that could change what it goes by, and
@@ -91,24 +93,27 @@ func (b *backend) settle(ctx context.Context, s logical.Storage, p proof, enrols
 	if enrols {
 		return b.enrol(ctx, s, p)
 	}
-	b.records.RLock()
-	defer b.records.RUnlock()
+	// In this order: logins of one TPM that wait for each other keep no operator
+	// waiting.
 	for _, lock := range locksutil.LocksForKeys(b.pins, []string{string(p.challenge.tpmID()), akKey(p.ak)}) {
 		lock.Lock()
 		defer lock.Unlock()
 	}
+	b.records.RLock()
+	defer b.records.RUnlock()
 	a, refused := b.decide(ctx, b.reader(s), p)
-	switch writes := a.writes(refused); {
-	case len(writes) == 0:
-		return a, refused
-	case a.enrols:
+	if a != nil && a.enrols {
 		return nil, attest.Refuse(attest.RuleState, "enrolment changed meanwhile")
-	default:
+	}
+	if writes := a.writes(refused); len(writes) > 0 {
 		if err := b.learnt.do(s, writes); err != nil {
 			return nil, lostRace(err)
 		}
-		return a, refused
 	}
+	if refused == nil {
+		b.sighted(a, p)
+	}
+	return a, refused
 }
 
 // enrol decides by what is stored and writes in the same transaction, apart from
@@ -129,6 +134,9 @@ func (b *backend) enrol(ctx context.Context, s logical.Storage, p proof) (a *adm
 	if err != nil {
 		return nil, lostRace(err)
 	}
+	if refused == nil {
+		b.sighted(a, p)
+	}
 	return a, refused
 }
 
@@ -145,7 +153,7 @@ func lostRace(err error) error {
 // decide says yes or no to a proven host. In this order, each with the rule that
 // refuses:
 //
-//   - the role is as it was when the challenge was made (state)
+//   - role and configuration are as they were when the challenge was made (state)
 //   - the host speaks from an address of the role's token_bound_cidrs (role)
 //   - after activate: the AK is not pinned to another TPM (tpm-taken)
 //   - a host record lists the TPM, or the role's way in makes one: see [backend.findHost]
@@ -161,6 +169,13 @@ func (b *backend) decide(ctx context.Context, rd reader, p proof) (*admission, e
 	}
 	if r == nil || r.settings != p.challenge.settings {
 		return nil, attest.Refuse(attest.RuleState, "role changed since the challenge")
+	}
+	settings, err := getConfig(ctx, rd)
+	if err != nil {
+		return nil, err
+	}
+	if settings.sum != p.challenge.config {
+		return nil, attest.Refuse(attest.RuleState, "configuration changed since the challenge")
 	}
 	if !cidrutil.RemoteAddrIsOk(p.remote, r.TokenBoundCIDRs) {
 		return nil, attest.Refuse(attest.RuleRole, "address %q is not in token_bound_cidrs of role %s", p.remote, p.message.Role)

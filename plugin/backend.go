@@ -48,6 +48,8 @@ type backend struct {
 	pins    []*locksutil.LockEntry
 	learnt  group
 
+	writeTimeout time.Duration
+
 	working places // for hosts' requests that are worked on
 
 	tidied time.Time // when the records were last tidied
@@ -111,7 +113,10 @@ func newBackend(mountUUID string) (*backend, error) {
 		wallClock:  time.Now,
 		random:     rand.Reader,
 		pins:       locksutil.CreateLocks(),
-		working:    places{free: maxWorking},
+		tidied:     start,
+
+		writeTimeout: writeTimeout,
+		working:      places{free: maxWorking},
 	}
 	b.learnt.change = b.change
 	b.Backend = &framework.Backend{

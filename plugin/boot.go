@@ -41,7 +41,11 @@ type report struct {
 	State    *bootpolicy.State   `json:"state"`
 	StateID  string              `json:"state_id"`
 	Firmware uint64              `json:"firmware"`
+	Policy   string              `json:"policy"` // hash of what it was judged by
 }
+
+// reportEvery is how often a host that is refused can leave another report.
+const reportEvery = time.Minute
 
 // checkBoot judges what the host booted. It gives a verdict to keep when it was
 // not kept before, and leaves a report where it says something new. In this order:
@@ -71,7 +75,7 @@ func (b *backend) checkBoot(ctx context.Context, rd reader, a *admission, p proo
 		return nil, err
 	}
 	verdict := policy.Judge(state, now)
-	if err := a.report(ctx, rd, p, state, verdict, now); err != nil {
+	if err := b.report(ctx, rd, a, p, &report{Verdict: verdict, State: state, Policy: hash}); err != nil {
 		return nil, err
 	}
 	if err := verdict.Err(); err != nil {
@@ -118,7 +122,10 @@ func bootPolicy(ctx context.Context, rd reader, a *admission) (*bootpolicy.Polic
 		policy.PCRValues = bootpolicy.Enforce
 	}
 	h := sha256.New()
-	h.Write(r.settings[:])
+	_, _ = fmt.Fprintf(h, "%q", []bootpolicy.Mode{ // a hash never errs
+		policy.PCRValues, policy.SecureBoot, policy.SecureBootKeys, policy.BootComponents,
+	})
+	_, _ = fmt.Fprintf(h, "%q %v", r.PCRBank, r.PCRs)
 	for _, name := range r.Baselines {
 		l, err := get[baseline](ctx, rd, baselinePrefix+name)
 		if err != nil {
@@ -130,7 +137,7 @@ func bootPolicy(ctx context.Context, rd reader, a *admission) (*bootpolicy.Polic
 		policy.Baselines = append(policy.Baselines, l.Baseline)
 		h.Write(l.sum[:])
 	}
-	_, _ = fmt.Fprintf(h, "%q", a.record.PCRDigests) // a hash never errs
+	_, _ = fmt.Fprintf(h, "%q", a.record.PCRDigests)
 	return policy, hex.EncodeToString(h.Sum(nil)), nil
 }
 
@@ -151,10 +158,17 @@ func (b *backend) observe(ctx context.Context, rd reader, policy *bootpolicy.Pol
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLog(m, settings.MaxEventLog); err != nil {
+	if err := checkLog(m); err != nil {
 		return nil, err
 	}
-	state, err := bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, m.EventLog)
+	log := m.EventLog
+	if len(log) > settings.MaxEventLog {
+		if policy.EnforcesLog() {
+			return nil, attest.Refuse(attest.RuleSize, "event log of %d bytes", len(log))
+		}
+		log = nil
+	}
+	state, err := bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, log)
 	if err != nil && !policy.EnforcesLog() {
 		return bootpolicy.Observe(selection, m.PCRs, p.quote.PCRDigest, nil)
 	}
@@ -162,11 +176,9 @@ func (b *backend) observe(ctx context.Context, rd reader, policy *bootpolicy.Pol
 }
 
 // checkLog wants the log that was quoted, if one was.
-func checkLog(m *attest.LoginRequest, limit int) error {
+func checkLog(m *attest.LoginRequest) error {
 	none := [sha256.Size]byte{}
 	switch {
-	case len(m.EventLog) > limit:
-		return attest.Refuse(attest.RuleSize, "event log of %d bytes", len(m.EventLog))
 	case m.EventLog == nil && !slices.Equal(m.EventLogHash, none[:]):
 		return attest.Refuse(attest.RuleEventLogNeeded, "event log is quoted and was not sent")
 	case m.EventLog != nil && sha256.Sum256(m.EventLog) != [sha256.Size]byte(m.EventLogHash):
@@ -177,24 +189,29 @@ func checkLog(m *attest.LoginRequest, limit int) error {
 
 // report leaves a report if it says something else than the one before. Where only
 // the digest is known now, what was known of the same digest stays.
-func (a *admission) report(
-	ctx context.Context, rd reader, p proof, state *bootpolicy.State, v *bootpolicy.Verdict, now time.Time,
-) error {
+//
+// A host that is refused leaves one a minute at most: moving a PCR costs it nothing.
+func (b *backend) report(ctx context.Context, rd reader, a *admission, p proof, next *report) error {
 	key := verdictPrefix + a.host + "/" + p.message.Role
-	next := &report{
-		At: now.UTC().Truncate(time.Second), Verdict: v, State: state, StateID: state.ID(), Firmware: p.quote.Firmware,
-	}
+	next.At, next.StateID = b.wallClock().UTC().Truncate(time.Second), next.State.ID()
+	next.Firmware = p.quote.Firmware
 	before, err := get[report](ctx, rd, key)
 	if err != nil {
 		return err
 	}
-	if before != nil && before.State != nil && len(state.Values) == 0 && before.State.SameValues(state) {
+	if before != nil && before.State != nil && len(next.State.Values) == 0 && before.State.SameValues(next.State) {
 		next.State, next.StateID = before.State, before.StateID
 	}
-	if before == nil || !before.says(next) {
+	if before == nil || !before.says(next) && !before.tooSoonFor(next) {
 		a.trace(func(ctx context.Context, s logical.Storage) error { return save(ctx, s, key, next) })
 	}
 	return nil
+}
+
+// tooSoonFor reports whether a host that is refused says something else within a
+// minute, under the same policy.
+func (r *report) tooSoonFor(next *report) bool {
+	return !r.Verdict.Accepted && !next.Verdict.Accepted && r.Policy == next.Policy && next.At.Sub(r.At) < reportEvery
 }
 
 // says reports whether two reports differ in nothing but their time and what is a

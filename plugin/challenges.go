@@ -40,6 +40,7 @@ type sealed struct {
 	kind          attest.Kind
 	role          [sha256.Size]byte // of the name
 	settings      [sha256.Size]byte // of the role as stored
+	config        [sha256.Size]byte // of the mount's configuration as stored
 	tpm           [sha256.Size]byte // the TPM ID without its prefix
 	ekCertificate [sha256.Size]byte // zero: none
 	issuerSerial  [sha256.Size]byte // of the EK certificate
@@ -93,10 +94,10 @@ func nonce(counter uint64) []byte {
 }
 
 // The plaintext of a challenge, of fixed length: version, kind, issue time,
-// counter, seven hashes and coordinates, the secret, the class of the EK, and the
+// counter, eight hashes and coordinates, the secret, the class of the EK, and the
 // PCR selection as bank and bitmap. In front of it, in the clear, the counter; behind it the tag.
 const (
-	plainSize  = 1 + 1 + 8 + 8 + 7*32 + attest.SecretSize + 1 + 2 + 3
+	plainSize  = 1 + 1 + 8 + 8 + 8*32 + attest.SecretSize + 1 + 2 + 3
 	sealedSize = 8 + plainSize + 16
 )
 
@@ -111,7 +112,7 @@ func (c *challenges) seal(s *sealed) ([]byte, error) {
 	plain = binary.BigEndian.AppendUint64(plain, uint64(c.now()))
 	plain = binary.BigEndian.AppendUint64(plain, counter)
 	for _, part := range [][]byte{
-		s.role[:], s.settings[:], s.tpm[:], s.ekCertificate[:], s.issuerSerial[:], s.akX[:], s.akY[:], s.secret[:],
+		s.role[:], s.settings[:], s.config[:], s.tpm[:], s.ekCertificate[:], s.issuerSerial[:], s.akX[:], s.akY[:], s.secret[:],
 	} {
 		plain = append(plain, part...)
 	}
@@ -172,7 +173,7 @@ func parseSealed(plain []byte, counter uint64) *sealed {
 	}
 	s.issued = time.Duration(binary.BigEndian.Uint64(plain[2:]))
 	rest := plain[18:]
-	for _, part := range []*[32]byte{&s.role, &s.settings, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
+	for _, part := range []*[32]byte{&s.role, &s.settings, &s.config, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
 		copy(part[:], rest)
 		rest = rest[32:]
 	}

@@ -351,7 +351,7 @@ func TestSealHoldsEverything(t *testing.T) {
 		} {
 			m := newMount(t, new(logical.InmemStorage), "mount-1")
 			s := &sealed{kind: kind, class: attest.ClassFirmware, selection: selection}
-			for i, part := range []*[32]byte{&s.settings, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
+			for i, part := range []*[32]byte{&s.settings, &s.config, &s.tpm, &s.ekCertificate, &s.issuerSerial, &s.akX, &s.akY, &s.secret} {
 				part[0] = byte(i + 1)
 			}
 			s.role = sha("r")

@@ -13,21 +13,26 @@ import (
 // counters (TPM 2.0 Part 2, 10.11.1) only grow, and within one boot so does its
 // clock. Where they fall, TPM2_Clear was called, or two machines answer for one
 // TPM. Restarts are counted from each reset on.
+//
+// Where another login of the TPM was let in after this one had got its challenge,
+// this quote may be the older one: the host starts over.
 func (b *backend) checkCounters(ctx context.Context, rd reader, a *admission, p proof) error {
 	q := p.quote
+	last, seen, err := b.seen.last(ctx, rd.storage, a.tpm)
+	if err != nil {
+		return err
+	}
+	overlaps := seen && p.challenge.issued < last.admitted
 	if a.pin != nil && earlierBoot(q.ResetCount, q.RestartCount, a.pin.ResetCount, a.pin.RestartCount) {
+		if overlaps {
+			return attest.Refuse(attest.RuleState, "host %s booted while it logged in", a.host)
+		}
 		return b.clone(a, "reset %d restart %d after reset %d restart %d",
 			q.ResetCount, q.RestartCount, a.pin.ResetCount, a.pin.RestartCount)
 	}
-	last, ok, err := b.seen.last(ctx, rd.storage, a.tpm)
-	if err != nil || !ok {
-		return err
-	}
-	if last.reset != q.ResetCount || last.restart != q.RestartCount || q.Clock >= last.clock {
+	sameBoot := seen && last.reset == q.ResetCount && last.restart == q.RestartCount
+	if !sameBoot || q.Clock >= last.clock || overlaps {
 		return nil
-	}
-	if p.challenge.issued < last.admitted {
-		return nil // two logins that overlap: the quote may be the older one
 	}
 	return b.clone(a, "clock %d after %d within one boot", q.Clock, last.clock)
 }

@@ -4,17 +4,16 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"sync"
-	"time"
 
 	"github.com/openbao/openbao/sdk/v2/logical"
+
+	"funlab.casa/omen/attest"
 )
 
-// Bounds of a group of writes.
-const (
-	maxGroup     = 64
-	groupTimeout = 30 * time.Second
-)
+// maxGroup is how many logins' writes go into one transaction.
+const maxGroup = 64
 
 // group writes what logins have learnt of different TPMs in common transactions:
 // after a power cut ten thousand hosts each have a new boot to record, and a
@@ -53,10 +52,10 @@ func (g *group) run() {
 	for batch := g.next(); batch != nil; batch = g.next() {
 		err := g.write(batch...)
 		for _, one := range batch {
-			if err != nil && len(batch) > 1 {
-				one.done <- g.write(one) // not for another's fault
-			} else {
+			if err == nil || len(batch) == 1 || errors.Is(err, context.DeadlineExceeded) {
 				one.done <- err
+			} else {
+				one.done <- g.write(one) // not for another's fault
 			}
 		}
 	}
@@ -75,13 +74,17 @@ func (g *group) next() []*grouped {
 	return batch
 }
 
-func (g *group) write(batch ...*grouped) error {
-	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
-	defer cancel()
-	return g.change(ctx, batch[0].storage, func(s logical.Storage) error {
+// write turns a panic into an error: nothing above it would stop it.
+func (g *group) write(batch ...*grouped) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = attest.Refuse(attest.RuleInternal, "panic: %v", p)
+		}
+	}()
+	return g.change(context.Background(), batch[0].storage, func(s logical.Storage) error {
 		for _, one := range batch {
 			for _, do := range one.writes {
-				if err := do(ctx, s); err != nil {
+				if err := do(context.Background(), s); err != nil {
 					return err
 				}
 			}

@@ -102,6 +102,10 @@ func (b *backend) newChallenge(ctx context.Context, req *logical.Request, d *fra
 func (b *backend) fill(
 	ctx context.Context, rd reader, m *attest.ChallengeRequest, r *role, ek *verify.EK, ak *attest.AK,
 ) (*sealed, error) {
+	settings, err := getConfig(ctx, rd)
+	if err != nil {
+		return nil, err
+	}
 	p, err := get[pin](ctx, rd, pinPrefix+string(ek.TPMID))
 	if err != nil {
 		return nil, err
@@ -115,6 +119,7 @@ func (b *backend) fill(
 		kind:          attest.KindActivate,
 		role:          sha256.Sum256([]byte(m.Role)),
 		settings:      r.settings,
+		config:        settings.sum,
 		tpm:           tpmBytes(ek.TPMID),
 		ekCertificate: ek.Certificate,
 		issuerSerial:  ek.IssuerSerial,

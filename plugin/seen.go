@@ -59,24 +59,27 @@ func (s *sightings) shard(tpm [32]byte) *seenShard { return &s.shards[tpm[0]%see
 // storage the first time only.
 func (s *sightings) last(ctx context.Context, storage logical.Storage, id attest.TPMID) (last sighting, ok bool, err error) {
 	tpm := tpmBytes(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err := s.ensure(ctx, storage, int(tpm[0]%seenShards)); err != nil {
 		return sighting{}, false, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	last = s.shard(tpm).byTPM[tpm]
 	return last, last != sighting{}, nil
 }
 
 // note remembers a login. Of two that overlap the later reading of the TPM's
-// clock stays. The shard was loaded by last.
+// clock stays, and the moment it was let in with it: an older one does not excuse
+// the next. The shard was loaded by last.
 func (s *sightings) note(id attest.TPMID, seen sighting) {
 	tpm := tpmBytes(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	shard := s.shard(tpm)
 	if before, ok := shard.byTPM[tpm]; ok && before.reset == seen.reset && before.restart == seen.restart {
-		seen.clock = max(seen.clock, before.clock)
+		if seen.clock < before.clock {
+			seen.clock, seen.admitted = before.clock, before.admitted
+		}
 	}
 	if shard.byTPM == nil {
 		shard.byTPM = map[[32]byte]sighting{}
@@ -99,10 +102,13 @@ func (s *sightings) forget(id attest.TPMID) {
 
 func seenKey(shard int) string { return fmt.Sprintf("%s%02x", seenPrefix, shard) }
 
-// ensure reads a shard that was not read yet. What memory knows is newer.
+// ensure reads a shard that was not read yet, and keeps nobody waiting meanwhile.
+// What memory knows is newer.
 func (s *sightings) ensure(ctx context.Context, storage logical.Storage, n int) error {
-	shard := &s.shards[n]
-	if shard.loaded {
+	s.mu.Lock()
+	loaded := s.shards[n].loaded
+	s.mu.Unlock()
+	if loaded {
 		return nil
 	}
 	entry, err := storage.Get(ctx, seenKey(n))
@@ -112,6 +118,12 @@ func (s *sightings) ensure(ctx context.Context, storage logical.Storage, n int) 
 	stored := map[[32]byte]sighting{}
 	if entry != nil {
 		stored = parseSightings(entry.Value)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shard := &s.shards[n]
+	if shard.loaded {
+		return nil
 	}
 	for tpm, seen := range shard.byTPM {
 		stored[tpm] = seen
@@ -150,15 +162,20 @@ type seenBytes struct {
 
 // changed takes a copy of the shards that changed and holds them clean.
 func (s *sightings) changed(ctx context.Context, storage logical.Storage) ([]seenBytes, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []seenBytes
 	for n := range s.shards {
-		if !s.shards[n].dirty {
+		if !s.isDirty(n) {
 			continue
 		}
 		if err := s.ensure(ctx, storage, n); err != nil {
 			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []seenBytes
+	for n := range s.shards {
+		if !s.shards[n].dirty || !s.shards[n].loaded {
+			continue
 		}
 		all = append(all, seenBytes{shard: n, value: s.shards[n].bytes()})
 	}
@@ -166,6 +183,12 @@ func (s *sightings) changed(ctx context.Context, storage logical.Storage) ([]see
 		s.shards[b.shard].dirty = false
 	}
 	return all, nil
+}
+
+func (s *sightings) isDirty(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shards[n].dirty
 }
 
 // again marks shards whose write did not succeed.

@@ -5,7 +5,9 @@ package plugin
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -20,7 +22,7 @@ const maxKept = 1 << 16
 // store keeps what logins have read of a mount's storage in memory, because a
 // read through the plugin protocol costs more than all of a login's arithmetic.
 //
-// It is right because there is one writer: every write of the mount goes through
+// It is right because there is one writer: every write of a record goes through
 // [backend.change] of the active node's process, which drops what it wrote, and
 // [store.drop] is called when OpenBao says that a record changed beneath us. A
 // record that is kept is shared: nobody may change it.
@@ -28,6 +30,9 @@ type store struct {
 	mu      sync.Mutex
 	drops   uint64 // how often something was dropped
 	records *lru.Cache[string, any]
+	// doubtful are records that a write may still change after we gave up waiting
+	// for it. They are not kept until a later write of them has ended.
+	doubtful map[string]bool
 }
 
 func newStore() (*store, error) {
@@ -35,7 +40,7 @@ func newStore() (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &store{records: records}, nil
+	return &store{records: records, doubtful: map[string]bool{}}, nil
 }
 
 // look returns what is kept under key, and else the state to give to keep.
@@ -51,18 +56,28 @@ func (st *store) look(key string) (record any, drops uint64, ok bool) {
 func (st *store) keep(key string, record any, drops uint64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.drops == drops {
+	if st.drops == drops && !st.doubtful[key] {
 		st.records.Add(key, record)
 	}
 }
 
 // drop forgets records that changed.
-func (st *store) drop(keys ...string) {
+func (st *store) drop(keys ...string) { st.forget(false, keys) }
+
+// doubt forgets records of which nobody knows whether they still change.
+func (st *store) doubt(keys ...string) { st.forget(true, keys) }
+
+func (st *store) forget(doubtful bool, keys []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.drops++
 	for _, key := range keys {
 		st.records.Remove(key)
+		if doubtful {
+			st.doubtful[key] = true
+		} else {
+			delete(st.doubtful, key)
+		}
 	}
 }
 
@@ -122,13 +137,24 @@ func save(ctx context.Context, s logical.Storage, key string, record any) error 
 	return s.Put(ctx, entry)
 }
 
-// change is the one way in which this mount writes: all that do writes, or, where
-// the storage has transactions, nothing. What do reads is what is stored.
+// writeTimeout is how long a write may take.
+const writeTimeout = 30 * time.Second
+
+// change is the one way in which records of this mount are written: all that do
+// writes, or, where the storage has transactions, nothing. What do reads is what is
+// stored. It does not end with the caller's patience: OpenBao's storage would go on
+// without us, and what we keep would be old for good.
 func (b *backend) change(ctx context.Context, s logical.Storage, do func(logical.Storage) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.writeTimeout)
+	defer cancel()
 	var wrote []string
 	err := logical.WithTransaction(ctx, s, func(s logical.Storage) error {
 		return do(&noting{Storage: s, wrote: &wrote})
 	})
+	if err != nil && ctx.Err() != nil {
+		b.store.doubt(wrote...)
+		return errors.Join(context.DeadlineExceeded, err)
+	}
 	b.store.drop(wrote...) // also after an error: who knows how far it came
 	return err
 }

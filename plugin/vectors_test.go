@@ -38,9 +38,11 @@ func replay(t *testing.T, m *mount, v *provertest.Vector) {
 	t.Helper()
 	ak, err := attest.ParseAK(v.Request.AKPublic)
 	check(t, err)
+	c, err := load[config](t.Context(), m.s, configKey)
+	check(t, err)
 	r, err := load[role](t.Context(), m.s, rolePrefix+"keylime")
 	check(t, err)
-	s := &sealed{kind: v.Kind, class: attest.ClassVirtual, role: sha("keylime"), settings: r.settings, secret: [32]byte(v.S), selection: v.Selection}
+	s := &sealed{kind: v.Kind, class: attest.ClassVirtual, role: sha("keylime"), settings: r.settings, config: c.sum, secret: [32]byte(v.S), selection: v.Selection}
 	s.akX, s.akY = ak.Point()
 	if v.Expect.Rule == "" {
 		enrol(t, m, s, v, ak)
