@@ -73,7 +73,7 @@ func (f *fleet) imports(dry bool, lines ...line) imported {
 func TestInventory(t *testing.T) {
 	eachStorage(t, func(t *testing.T, f *fleet) {
 		tpm, other := f.tpm(), f.tpm()
-		sum, _ := certificateOf(t, other.EKCertificate)
+		sum, _ := f.certificateOf(other.EKCertificate)
 		f.write("host/old", map[string]any{"tpm_ids": numbered(1), "roles": "allow-list"})
 		lines := []line{
 			{"name": "spire", "tpm_ids": []string{idOf(t, tpm)}, "roles": []string{"Allow-List"}},

@@ -46,7 +46,7 @@ func TestPendingWaitsOnce(t *testing.T) {
 		f.fails(tpm, l, attest.RulePending)
 		f.wantContent(before)
 
-		sum, _ := certificateOf(t, tpm.EKCertificate)
+		sum, _ := f.certificateOf(tpm.EKCertificate)
 		entry := f.read(pendingPrefix + idOf(t, tpm))
 		for field, want := range map[string]any{
 			"role": "pending", "wanted_name": "spire", "ek_class": "virtual", "ek_certificate_sha256": sum,
@@ -271,7 +271,7 @@ func TestPendingEndsByAnotherWayIn(t *testing.T) {
 				f.imports(false, line{"name": "by-import", "tpm_ids": []string{idOf(t, tpm)}})
 			},
 			"by-certificate": func(tpm *attacker.TPM) {
-				sum, _ := certificateOf(t, tpm.EKCertificate)
+				sum, _ := f.certificateOf(tpm.EKCertificate)
 				f.write("host/by-certificate", map[string]any{"ek_certificate_sha256": sum, "roles": "allow-list"})
 				f.gets(tpm, to(byAllowList))
 			},

@@ -161,7 +161,7 @@ func (p *player) operate() {
 	case 2:
 		p.ask(update, "host/"+p.host(), map[string]any{"tpm_ids": []string{p.id(), p.id()}})
 	case 3:
-		sum, serial := certificateOf(p.f.t, pick(p, p.boards...).EKCertificate)
+		sum, serial := p.f.certificateOf(pick(p, p.boards...).EKCertificate)
 		p.ask(update, "host/"+p.host(), pick(p,
 			map[string]any{"ek_certificate_sha256": sum, "ek_issuer_serial": "", "roles": allWays},
 			map[string]any{"ek_certificate_sha256": "", "ek_issuer_serial": serial, "roles": allWays}))
