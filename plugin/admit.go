@@ -227,8 +227,8 @@ func (a *admission) checkRecord(p proof) error {
 	return nil
 }
 
-// checkAK refuses the AK of another TPM: a board has one, by whichever of its
-// endorsement keys it comes.
+// checkAK refuses the AK of another TPM: a board that changes nothing shows the
+// same one with each of its endorsement keys.
 func checkAK(ctx context.Context, rd reader, p proof) error {
 	if p.challenge.kind != attest.KindActivate {
 		return nil

@@ -51,7 +51,7 @@ func (f *fleet) calls() []call {
 		{update, "ticket", map[string]any{"host": "third", "role": "ticket", "any_tpm": true}},
 		{list, ticketPrefix, nil}, {read, spent, nil}, {remove, spent, nil},
 		{list, pendingPrefix, nil}, {read, pendingPrefix + idOf(f.t, waiting), nil},
-		{update, pendingPrefix + idOf(f.t, waiting) + "/approve", map[string]any{"name": "auth"}},
+		{update, pendingPrefix + idOf(f.t, waiting) + "/approve", map[string]any{"name": "auth", "roles": "pending"}},
 		{update, pendingPrefix + idOf(f.t, denied) + "/deny", nil},
 		{update, "baseline/fleet", map[string]any{"pcr_digests": strings.Repeat("0", 64)}},
 		{list, "baseline/", nil}, {read, "baseline/fleet", nil},

@@ -17,7 +17,7 @@ import (
 //
 //   - a record lists the TPM ID, as the one that logs in and not as a reserved one
 //     (tpm-taken), and a ticket that comes along is the one it spent (ticket)
-//   - the TPM was not given up by a host (host-disabled)
+//   - neither the TPM nor its EK certificate was given up by a host (host-disabled)
 //   - an endorsement key without certificate is listed, or nobody (ek-certificate)
 //   - a record lists the EK certificate
 //   - the role's way in: nobody else (host-unknown), a ticket (ticket, name-taken),
@@ -28,20 +28,18 @@ func (b *backend) findHost(ctx context.Context, rd reader, p proof, r *role) (*a
 	if err != nil || a != nil {
 		return a, err
 	}
-	t, err := get[tombstone](ctx, rd, tombstonePrefix+string(id))
+	claims := p.claims()
+	t, stone, err := buried(ctx, rd, claims...)
 	if err != nil {
 		return nil, err
 	}
 	if t != nil {
-		return nil, attest.Refuse(attest.RuleHostDisabled, "%s was %s", id, t.why())
+		return nil, attest.Refuse(attest.RuleHostDisabled, "%s was %s: tombstone/%s keeps %s out", stone, t.why(), stone, id)
 	}
 	if p.challenge.class == attest.ClassUncertified {
 		return nil, attest.Refuse(attest.RuleEKCertificate, "no host lists %s, which nobody certified", id)
 	}
-	for _, key := range []string{
-		certPrefix + hex.EncodeToString(p.challenge.ekCertificate[:]),
-		serialPrefix + hex.EncodeToString(p.challenge.issuerSerial[:]),
-	} {
+	for _, key := range claims[1:] {
 		if a, err := b.bind(ctx, rd, p, key); err != nil || a != nil {
 			return a, err
 		}
@@ -54,6 +52,18 @@ func (b *backend) findHost(ctx context.Context, rd reader, p proof, r *role) (*a
 	default:
 		return nil, attest.Refuse(attest.RuleHostUnknown, "no host has %s", id)
 	}
+}
+
+// claims are the places in the indexes that a proven TPM can be found by, its TPM
+// ID first.
+func (p proof) claims() []string {
+	keys := []string{tpmPrefix + string(p.challenge.tpmID())}
+	if p.challenge.class == attest.ClassUncertified {
+		return keys
+	}
+	return append(keys,
+		certPrefix+hex.EncodeToString(p.challenge.ekCertificate[:]),
+		serialPrefix+hex.EncodeToString(p.challenge.issuerSerial[:]))
 }
 
 // listed is the host whose record lists the TPM ID, or nil.
@@ -89,7 +99,7 @@ func (b *backend) bind(ctx context.Context, rd reader, p proof, key string) (*ad
 	bound.TPMIDs = []attest.TPMID{p.challenge.tpmID()}
 	a := &admission{host: name, record: &bound, enrols: true}
 	a.change(func(ctx context.Context, s logical.Storage) error {
-		return b.putHost(ctx, s, name, h, &bound, "")
+		return b.putHost(ctx, &edit{Storage: s}, name, h, &bound, "")
 	})
 	return a, nil
 }

@@ -126,7 +126,9 @@ func TestDeletedHost(t *testing.T) {
 		f.fails(other, to(byPending), attest.RuleTPMTaken)
 
 		id := idOf(t, tpm)
-		if keys := f.must(logical.ListOperation, tombstonePrefix, nil).Data["keys"].([]string); !slices.Equal(keys, []string{id}) {
+		sum, _ := f.certificateOf(tpm.EKCertificate)
+		named := "certificate-" + sum // by which wantGone listed it
+		if keys := f.must(logical.ListOperation, tombstonePrefix, nil).Data["keys"].([]string); !slices.Equal(keys, []string{named, id}) {
 			t.Errorf("tombstones: %v", keys)
 		}
 		stone := f.read(tombstonePrefix + id)
@@ -134,6 +136,8 @@ func TestDeletedHost(t *testing.T) {
 			t.Errorf("tombstone is %v", stone)
 		}
 		f.must(logical.DeleteOperation, tombstonePrefix+id, nil)
+		f.fails(tpm, to(byAllowList), attest.RuleHostDisabled)
+		f.must(logical.DeleteOperation, tombstonePrefix+named, nil)
 		f.fails(tpm, to(byAllowList), attest.RuleHostUnknown)
 		f.enrol("spire", tpm)
 		if h := f.read("host/spire"); h["last_seen"] != "" || h["ak_name"] != "" || h["state"] != "active" {
@@ -162,7 +166,7 @@ func TestLiftedBoardByItsOtherEK(t *testing.T) {
 	})
 }
 
-// A deleted host leaves nothing but tombstones of all its TPM IDs and the place
+// A deleted host leaves nothing but tombstones of all that named it and the place
 // of its AK.
 func TestDeletedHostLeavesNothing(t *testing.T) {
 	eachStorage(t, func(t *testing.T, f *fleet) {
@@ -177,13 +181,13 @@ func TestDeletedHostLeavesNothing(t *testing.T) {
 		f.must(logical.DeleteOperation, "host/spire", nil)
 		ak, err := attest.ParseAK(tpm.AK.Public)
 		check(t, err)
-		want := append(before, tombstonePrefix+idOf(t, tpm), tombstonePrefix+idOf(t, reserved), akKey(ak))
+		want := append(before, tombstonePrefix+idOf(t, tpm), tombstonePrefix+idOf(t, reserved), tombstonePrefix+"certificate-"+sum, akKey(ak))
 		slices.Sort(want)
 		if got := f.keys(); !slices.Equal(got, want) {
 			t.Errorf("left: %v, want %v", got, want)
 		}
-		for _, id := range []string{idOf(t, tpm), idOf(t, reserved)} {
-			f.must(logical.DeleteOperation, tombstonePrefix+id, nil)
+		for _, name := range []string{idOf(t, tpm), idOf(t, reserved), "certificate-" + sum} {
+			f.must(logical.DeleteOperation, tombstonePrefix+name, nil)
 		}
 		if got := f.keys(); !slices.Equal(got, before) {
 			t.Errorf("left: %v, want %v", got, before)

@@ -90,17 +90,73 @@ func newHost(way wayIn, now time.Time) *host {
 	}
 }
 
+// edit is a transaction that changes host records, and the TPMs of which memory
+// forgets when they were last seen once it is stored, and not before.
+type edit struct {
+	logical.Storage
+	unseen []attest.TPMID
+}
+
+// edit changes host records: all that do writes, or nothing, see [backend.change].
+func (b *backend) edit(ctx context.Context, s logical.Storage, do func(*edit) error) error {
+	var e *edit
+	err := b.change(ctx, s, func(s logical.Storage) error {
+		e = &edit{Storage: s}
+		return do(e)
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range e.unseen {
+		b.seen.forget(id)
+	}
+	return nil
+}
+
+// logsIn is the TPM ID that logs in; empty where none is known yet.
+func (h *host) logsIn() attest.TPMID {
+	if h == nil || len(h.TPMIDs) == 0 {
+		return ""
+	}
+	return h.TPMIDs[0]
+}
+
+// otherBoard reports whether another TPM than before is to log in.
+func otherBoard(before, h *host) bool {
+	return before.logsIn() != "" && before.logsIn() != h.logsIn()
+}
+
 // putHost writes a record and its places in the indexes in place of the record
-// before, which may be nil. TPMs that the record gives up leave a tombstone.
-func (b *backend) putHost(ctx context.Context, s logical.Storage, name string, before, h *host, reason string) error {
-	if err := checkOwners(ctx, s, name, h); err != nil {
+// before, which may be nil. What the record gives up leaves tombstones, and what
+// was said about a board goes with it.
+func (b *backend) putHost(ctx context.Context, e *edit, name string, before, h *host, reason string) error {
+	if err := checkOwners(ctx, e, name, h); err != nil {
 		return err
 	}
 	if before != nil {
-		if err := b.giveUp(ctx, s, name, before, h, reason); err != nil {
+		if err := b.giveUp(ctx, e, name, before, h, reason); err != nil {
 			return err
 		}
 	}
+	if otherBoard(before, h) {
+		if err := removeVerdicts(ctx, e, name); err != nil {
+			return err
+		}
+	}
+	if err := settleTPMs(ctx, e, before, h); err != nil {
+		return err
+	}
+	for _, key := range h.claims() {
+		if err := save(ctx, e, key, owner{Host: name}); err != nil {
+			return err
+		}
+	}
+	return save(ctx, e, hostPrefix+name, h)
+}
+
+// settleTPMs takes TPMs that became a host's from the queue, and the pin from those
+// that are reserved: the board's AK may be pinned to the EK that used to log in.
+func settleTPMs(ctx context.Context, s logical.Storage, before, h *host) error {
 	for i, id := range h.TPMIDs {
 		if before == nil || !slices.Contains(before.TPMIDs, id) {
 			if err := waitsNoMore(ctx, s, id); err != nil {
@@ -110,22 +166,16 @@ func (b *backend) putHost(ctx context.Context, s logical.Storage, name string, b
 		if i == 0 {
 			continue
 		}
-		// The board's AK may be pinned to the EK that used to log in.
 		if err := forget(ctx, s, id); err != nil {
 			return err
 		}
 	}
-	for _, key := range h.claims() {
-		if err := save(ctx, s, key, owner{Host: name}); err != nil {
-			return err
-		}
-	}
-	return save(ctx, s, hostPrefix+name, h)
+	return nil
 }
 
 // giveUp takes away what before has in the indexes and h, which may be nil, does
 // not keep.
-func (b *backend) giveUp(ctx context.Context, s logical.Storage, name string, before, h *host, reason string) error {
+func (b *backend) giveUp(ctx context.Context, e *edit, name string, before, h *host, reason string) error {
 	var keep []string
 	if h != nil {
 		keep = h.claims()
@@ -134,31 +184,29 @@ func (b *backend) giveUp(ctx context.Context, s logical.Storage, name string, be
 		if slices.Contains(keep, key) {
 			continue
 		}
-		if err := s.Delete(ctx, key); err != nil {
+		if err := e.Delete(ctx, key); err != nil {
 			return err
 		}
-		if id, ok := strings.CutPrefix(key, tpmPrefix); ok {
-			if err := b.bury(ctx, s, attest.TPMID(id), name, reason); err != nil {
-				return err
-			}
+		if err := b.bury(ctx, e, key, name, reason); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // removeHost removes a host record and all that belongs to it.
-func (b *backend) removeHost(ctx context.Context, s logical.Storage, name string) error {
-	h, err := load[host](ctx, s, hostPrefix+name)
+func (b *backend) removeHost(ctx context.Context, e *edit, name string) error {
+	h, err := load[host](ctx, e, hostPrefix+name)
 	if err != nil || h == nil {
 		return err
 	}
-	if err := b.giveUp(ctx, s, name, h, nil, "deleted"); err != nil {
+	if err := b.giveUp(ctx, e, name, h, nil, "deleted"); err != nil {
 		return err
 	}
-	if err := removeVerdicts(ctx, s, name); err != nil {
+	if err := removeVerdicts(ctx, e, name); err != nil {
 		return err
 	}
-	return s.Delete(ctx, hostPrefix+name)
+	return e.Delete(ctx, hostPrefix+name)
 }
 
 func removeVerdicts(ctx context.Context, s logical.Storage, name string) error {
@@ -275,14 +323,32 @@ func checkOwners(ctx context.Context, s logical.Storage, name string, h *host) e
 			return mistakef("%s belongs to host %s already", what, o.Host)
 		}
 	}
-	for _, id := range h.TPMIDs {
-		t, err := load[tombstone](ctx, s, tombstonePrefix+string(id))
-		if err != nil {
-			return err
-		}
-		if t != nil {
-			return mistakef("%s was %s: delete tombstone/%s first", id, t.why(), id)
-		}
+	t, stone, err := buried(ctx, reader{storage: s}, h.claims()...)
+	if err != nil {
+		return err
+	}
+	if t != nil {
+		return mistakef("%s was %s: delete tombstone/%s first", stone, t.why(), stone)
 	}
 	return nil
+}
+
+// missingRoles are those names that no role has.
+func missingRoles(ctx context.Context, s logical.Storage, names []string) (missing []string, err error) {
+	for _, name := range names {
+		entry, err := s.Get(ctx, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if entry == nil {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+func warnMissing(resp *logical.Response, roles []string) {
+	if len(roles) > 0 {
+		resp.AddWarning("there is no role " + strings.Join(roles, ", ") + ": a role that is made by that name later is the host's too")
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -270,14 +271,27 @@ func TestJudgementsAreBounded(t *testing.T) {
 		check(t, err)
 		junk = append(junk, other.Certificate.Raw)
 	}
+	der := tpm.EKCertificate
 	for i := range 256 {
+		tpm.EKCertificate = append(slices.Clone(der), byte(i), 0xff) // as an NV index is filled up
 		tpm.Intermediates = [][]byte{junk[i%8], junk[i/8%8], junk[i/64%8]}
 		if got := f.asked(tpm); got != "" {
 			t.Fatalf("refused: %s", got)
 		}
 	}
+	if n := f.b.judged.byEvidence.Len(); n != 1 {
+		t.Errorf("one certificate has %d judgements", n)
+	}
+	for range 100 {
+		var err error
+		tpm.EKCertificate, err = f.vendor.Certify(tpm.EK.Public())
+		check(t, err)
+		if got := f.asked(tpm); got != "" {
+			t.Fatalf("refused: %s", got)
+		}
+	}
 	if n := f.b.judged.byEvidence.Len(); n != 64 {
-		t.Errorf("%d judgements of 256 are kept", n)
+		t.Errorf("%d judgements of 101 are kept", n)
 	}
 	if ids := f.b.judged.byTPM.Keys(); len(ids) != 1 || string(ids[0]) != idOf(t, tpm) {
 		t.Errorf("kept: %v", ids)

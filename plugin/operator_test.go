@@ -117,6 +117,7 @@ func TestHost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMount(t, s, "mount-1")
 			digest := strings.Repeat("AB", 32)
+			m.write("role/keylime", map[string]any{"way_in": "allow-list", "pcrs": "7"})
 			if resp := m.must(logical.CreateOperation, "host/spire", map[string]any{
 				"tpm_ids": []string{tpmID(1), tpmID(2)}, "roles": "keylime", "pcr_digests": digest,
 			}); resp != nil {
@@ -149,6 +150,7 @@ func TestHost(t *testing.T) {
 			for i := range 2 {
 				m.must(logical.DeleteOperation, "tombstone/"+tpmID(i+1), nil)
 			}
+			m.must(logical.DeleteOperation, "role/keylime", nil)
 			if len(m.keys()) != 0 {
 				t.Errorf("left behind: %v", m.keys())
 			}

@@ -14,6 +14,9 @@ import (
 	"funlab.casa/omen/attest/bootpolicy"
 )
 
+// maxEntryTTL bounds how long an entry is good that ends at all.
+const maxEntryTTL = 10 * 365 * 24 * time.Hour
+
 func (b *backend) pathBaselineList() *framework.Path {
 	return listPath(baselinePrefix, "baselines", "List the baselines.")
 }
@@ -155,11 +158,38 @@ func (l *baseline) set(d *framework.FieldData) {
 }
 
 func (b *backend) deleteBaseline(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
 	b.records.Lock()
 	defer b.records.Unlock()
-	return nil, b.change(ctx, req.Storage, func(s logical.Storage) error {
-		return s.Delete(ctx, baselinePrefix+d.Get("name").(string))
-	})
+	var users []string
+	resp, err := answer(b.change(ctx, req.Storage, func(s logical.Storage) (err error) {
+		if users, err = rolesWith(ctx, s, name); err != nil {
+			return err
+		}
+		return s.Delete(ctx, baselinePrefix+name)
+	}))
+	if err == nil && len(users) > 0 {
+		resp.AddWarning("role " + strings.Join(users, ", ") + " names baseline " + name + ", which accepts nothing now")
+	}
+	return resp, err
+}
+
+// rolesWith are the roles that name a baseline.
+func rolesWith(ctx context.Context, s logical.Storage, baseline string) (users []string, err error) {
+	names, err := s.ListPage(ctx, rolePrefix, "", -1)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		r, err := load[role](ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil && slices.Contains(r.Baselines, baseline) {
+			users = append(users, name)
+		}
+	}
+	return users, nil
 }
 
 func (b *backend) pathBaselinePromote() *framework.Path {
@@ -173,7 +203,7 @@ func (b *backend) pathBaselinePromote() *framework.Path {
 			"host":     {Type: framework.TypeString, Required: true, Description: "Host whose state to take over."},
 			"role":     {Type: framework.TypeLowerCaseString, Required: true, Description: "Role of the verdict that shows it."},
 			"state_id": {Type: framework.TypeString, Required: true, Description: "state_id that the verdict shows. Another one now: refused."},
-			"ttl":      {Type: framework.TypeDurationSecond, Description: "How long the entry is good; 0: until it is removed."},
+			"ttl":      {Type: framework.TypeDurationSecond, Description: "How long the entry is good, ten years at most; 0: until it is removed."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: written(b.promote, "Take over the state of a host as an entry."),
@@ -185,9 +215,9 @@ func (b *backend) pathBaselinePromote() *framework.Path {
 
 func (b *backend) promote(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	from, want := d.Get("host").(string), strings.ToLower(d.Get("state_id").(string))
-	ttl := time.Duration(d.Get("ttl").(int)) * time.Second
-	if ttl < 0 {
-		return logical.ErrorResponse("ttl cannot be negative"), nil
+	ttl, good := seconds(d.Get("ttl").(int), maxEntryTTL)
+	if !good {
+		return logical.ErrorResponse("ttl is 0 to %s", maxEntryTTL), nil
 	}
 	key := baselinePrefix + d.Get("name").(string)
 	return b.changeBaseline(ctx, req, key, func(s logical.Storage, l *baseline) error {

@@ -191,8 +191,9 @@ func decode[M any](req *logical.Request, d *framework.FieldData, read func([]byt
 const (
 	challengeSynopsis    = "Ask for a challenge; the answer to it is a login."
 	challengeDescription = `
-Unauthenticated, and says no more to strangers than whether a role exists and an
-attestation key is pinned. Nothing is stored: the challenge holds, sealed, all
+Unauthenticated, and says no more to strangers than whether a role exists, which
+endorsement keys it takes, which PCRs it asks for, and whether an attestation key is
+pinned. Nothing is stored: the challenge holds, sealed, all
 that the server needs to remember, for 60 seconds, in this process and on this
 mount only.
 `

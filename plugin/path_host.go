@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
@@ -51,8 +52,8 @@ func hostFields() map[string]*framework.FieldSchema {
 		},
 		"ek_issuer_serial": {
 			Type: framework.TypeString,
-			Description: "In place of a TPM ID: SHA-256, in hex, of the DER issuer name and serial number of the EK " +
-				"certificate. The first login finds the TPM ID.",
+			Description: "In place of a TPM ID: SHA-256, in hex, of the issuer's public key (DER SubjectPublicKeyInfo) and " +
+				"the EK certificate's serial number. The first login finds the TPM ID.",
 		},
 		"allow_uncertified_ek": {
 			Type: framework.TypeBool, Default: false,
@@ -143,35 +144,54 @@ func (b *backend) writeHost(ctx context.Context, req *logical.Request, d *framew
 	}
 	b.records.Lock()
 	defer b.records.Unlock()
-	var h *host
-	resp, err := answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
-		before, err := load[host](ctx, s, hostPrefix+name)
-		if err != nil {
+	var before, h *host
+	var missing []string
+	resp, err := answer(b.edit(ctx, req.Storage, func(e *edit) (err error) {
+		if before, err = load[host](ctx, e, hostPrefix+name); err != nil {
 			return err
 		}
-		h = newHost(byAllowList, b.wallClock())
-		if before != nil {
-			*h = *before
-		}
-		if err := h.set(d); err != nil {
+		if h, err = b.amend(before, d); err != nil {
 			return err
 		}
-		return b.putHost(ctx, s, name, before, h, "replaced")
+		if missing, err = missingRoles(ctx, e, h.Roles); err != nil {
+			return err
+		}
+		return b.putHost(ctx, e, name, before, h, "replaced")
 	}))
 	if err == nil && !resp.IsError() {
-		warnHost(resp, name, h)
+		warnHost(resp, name, before, h)
+		warnMissing(resp, missing)
 	}
 	return resp, err
 }
 
+// amend is a record, which may be nil, with the fields that a write names.
+func (b *backend) amend(before *host, d *framework.FieldData) (*host, error) {
+	h := newHost(byAllowList, b.wallClock())
+	if before != nil {
+		*h = *before
+	}
+	return h, h.set(d)
+}
+
 // warnHost says what an operator may not have meant.
-func warnHost(resp *logical.Response, name string, h *host) {
+func warnHost(resp *logical.Response, name string, before, h *host) {
 	if len(h.Roles) == 0 {
 		resp.AddWarning("roles is empty: host " + name + " cannot log in")
 	}
 	if h.AllowUncertifiedEK {
 		resp.AddWarning("allow_uncertified_ek: nobody vouches that the key of host " + name + " is in a TPM")
 	}
+	if !otherBoard(before, h) {
+		return
+	}
+	old := string(before.logsIn())
+	if slices.Contains(h.TPMIDs, before.logsIn()) {
+		resp.AddWarning(old + " is reserved from now on and does not log in: what was known of it is forgotten")
+		return
+	}
+	resp.AddWarning(old + " is given up: tombstone/" + old + " keeps it out, and its attestation key. " +
+		"If the board is the same and goes on by another endorsement key, list this one as well, after that, in tpm_ids")
 }
 
 func (b *backend) deleteHost(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -181,8 +201,8 @@ func (b *backend) deleteHost(ctx context.Context, req *logical.Request, d *frame
 	}
 	b.records.Lock()
 	defer b.records.Unlock()
-	return nil, b.change(ctx, req.Storage, func(s logical.Storage) error {
-		return b.removeHost(ctx, s, name)
+	return nil, b.edit(ctx, req.Storage, func(e *edit) error {
+		return b.removeHost(ctx, e, name)
 	})
 }
 
@@ -191,12 +211,14 @@ const (
 	hostDescription = `
 A TPM that no host record lists cannot log in, unless the role's way_in lets it
 become a host. tpm_ids names all endorsement keys of the machine: the first logs
-in, the others are reserved so that the machine cannot have a second name. Where
-the TPM ID is not known, the EK certificate's hash, or its issuer and serial
-number, names the key until the first login. With pcr_digests, a login is refused
-unless the quote's digest over the role's PCRs is one of them or the role's
-baselines accept it. A host that is deleted, and a TPM ID that a write leaves out,
-leaves a tombstone: that TPM cannot be enrolled again before an operator lifts it.
-Fields that a write leaves out keep their value.
+in, the others are reserved so that the machine cannot have a second name. One that
+is not listed is another TPM to this server: whoever has the board can come by it.
+Where the TPM ID is not known, the EK certificate's hash, or its issuer's key and
+serial number, names the key until the first login. With pcr_digests, a login is
+refused unless the quote's digest over the role's PCRs is one of them or the role's
+baselines accept it. A host that is deleted, and a TPM ID or certificate that a
+write leaves out, leaves a tombstone: that cannot be enrolled again before an
+operator lifts it. When another TPM ID is the first, attestation key, counters and
+verdicts are forgotten. Fields that a write leaves out keep their value.
 `
 )

@@ -40,22 +40,22 @@ func (b *backend) act(ctx context.Context, req *logical.Request, d *framework.Fi
 	name, act := d.Get("name").(string), d.Get("act").(string)
 	b.records.Lock()
 	defer b.records.Unlock()
-	return answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
-		h, err := load[host](ctx, s, hostPrefix+name)
+	return answer(b.edit(ctx, req.Storage, func(e *edit) error {
+		h, err := load[host](ctx, e, hostPrefix+name)
 		if err != nil {
 			return err
 		}
 		if h == nil {
 			return mistake("no such host")
 		}
-		return b.actOn(ctx, s, name, h, act)
+		return actOn(ctx, e, name, h, act)
 	}))
 }
 
-func (b *backend) actOn(ctx context.Context, s logical.Storage, name string, h *host, act string) error {
+func actOn(ctx context.Context, e *edit, name string, h *host, act string) error {
 	p := new(pin)
 	if len(h.TPMIDs) > 0 {
-		stored, err := load[pin](ctx, s, pinPrefix+string(h.TPMIDs[0]))
+		stored, err := load[pin](ctx, e, pinPrefix+string(h.TPMIDs[0]))
 		if err != nil {
 			return err
 		}
@@ -65,13 +65,13 @@ func (b *backend) actOn(ctx context.Context, s logical.Storage, name string, h *
 	}
 	acts[act](h, p)
 	if act != "accept-reset" {
-		return save(ctx, s, hostPrefix+name, h)
+		return save(ctx, e, hostPrefix+name, h)
 	}
 	if len(h.TPMIDs) == 0 || len(p.AK) == 0 {
 		return nil // nothing is known yet that could have gone back
 	}
-	b.seen.forget(h.TPMIDs[0])
-	return save(ctx, s, pinPrefix+string(h.TPMIDs[0]), p)
+	e.unseen = append(e.unseen, h.TPMIDs[0])
+	return save(ctx, e, pinPrefix+string(h.TPMIDs[0]), p)
 }
 
 func (b *backend) pathHostReplace() *framework.Path {
@@ -99,8 +99,8 @@ func (b *backend) replace(ctx context.Context, req *logical.Request, d *framewor
 	name := d.Get("name").(string)
 	b.records.Lock()
 	defer b.records.Unlock()
-	return answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
-		before, err := load[host](ctx, s, hostPrefix+name)
+	return answer(b.edit(ctx, req.Storage, func(e *edit) error {
+		before, err := load[host](ctx, e, hostPrefix+name)
 		if err != nil {
 			return err
 		}
@@ -113,23 +113,29 @@ func (b *backend) replace(ctx context.Context, req *logical.Request, d *framewor
 		if err := h.set(d); err != nil {
 			return err
 		}
-		return b.putHost(ctx, s, name, before, &h, "replaced")
+		if h.logsIn() != "" && h.logsIn() == before.logsIn() {
+			return mistakef("host %s has %s already: that is no other board", name, h.logsIn())
+		}
+		return b.putHost(ctx, e, name, before, &h, "replaced")
 	}))
 }
 
 const (
 	actSynopsis    = "Disable, quarantine or enable a host, or accept that its TPM's counters went back."
 	actDescription = `
-A host that is disabled or quarantined gets no new token from the moment the
-answer to this call is there. Tokens that it has live out their minutes, and
-certificates until they end or are revoked; disabling the identity entity in
-OpenBao stops live tokens as well. enable undoes both. accept-reset forgets the
-reset and restart counters of the host's TPM: after TPM2_Clear, or work on the
-board, they begin again, and until then logins are refused as clone.
+A host that is disabled or quarantined is refused from the moment the answer to this
+call is there. A token that OpenBao was just making for it may come out a moment
+later; tokens that it has live out their minutes, and certificates until they end or
+are revoked. Disabling the identity entity in OpenBao stops live tokens as well.
+enable undoes both. accept-reset forgets the reset and restart counters of the
+host's TPM: after TPM2_Clear, or work on the board, they begin again, and until then
+logins are refused as clone.
 `
 	replaceSynopsis    = "Give a host another board."
 	replaceDescription = `
-Name, roles and state stay. The TPMs of the old board leave tombstones; accepted
-PCR digests, the attestation key and counters are forgotten.
+Name, roles and state stay. What named the old board leaves tombstones; accepted PCR
+digests, allow_uncertified_ek, the attestation key, counters and verdicts are
+forgotten. The TPM ID that the host logs in with already is refused as a mistake: to
+forget counters there is accept-reset.
 `
 )

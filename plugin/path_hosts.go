@@ -15,7 +15,7 @@ const maxDetailed = 1000
 func (b *backend) pathHostsDetailed() *framework.Path {
 	fields := pageFields()
 	fields["limit"] = &framework.FieldSchema{
-		Type: framework.TypeInt, Default: maxDetailed, Description: "List at most so many hosts; 1000 at most.",
+		Type: framework.TypeInt, Query: true, Default: maxDetailed, Description: "List at most so many hosts; 1000 at most.",
 	}
 	return &framework.Path{
 		Pattern:      "hosts/detailed/?$",

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/openbao/openbao/sdk/v2/framework"
@@ -40,7 +38,7 @@ func (b *backend) pathInventory() *framework.Path {
 				Responses: ok(map[string]*framework.FieldSchema{
 					"created": names("that are new"), "changed": names("whose record is another now"),
 					"unchanged": names("that were as wanted"),
-					"refused":   {Type: framework.TypeMap, Description: "Hosts that cannot be as wanted, with the reason. Any: nothing is changed."},
+					"refused":   {Type: framework.TypeMap, Description: "Hosts that cannot be as wanted, with the reason. Any: nothing is changed, but what is in created and changed without dry_run."},
 					"dry_run":   {Type: framework.TypeBool, Description: "Whether nothing was to be changed."},
 				}),
 			},
@@ -50,52 +48,32 @@ func (b *backend) pathInventory() *framework.Path {
 	}
 }
 
-// planned is one line of an inventory held against what is stored.
-type planned struct {
-	name   string
-	before *host // nil: new
-	after  *host
-}
-
-// plan is an inventory held against what is stored.
-type plan struct {
-	lines     []planned // that change something
-	unchanged []string
-	refused   map[string]any
-	claimed   map[string]string // place in an index → name, within the inventory
-}
-
+// importInventory judges all lines, without keeping anybody waiting, and then writes
+// them batch by batch.
 func (b *backend) importInventory(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	lines, err := parseInventory(d.Get("hosts").([]any))
 	if err != nil {
 		return answer(err)
 	}
-	b.records.Lock()
-	defer b.records.Unlock()
-	pl := &plan{unchanged: []string{}, refused: map[string]any{}, claimed: map[string]string{}}
+	pl := newPlan()
 	for i, line := range lines {
 		if err := b.planLine(ctx, req.Storage, pl, i, line); err != nil {
 			return nil, err
 		}
 	}
 	dry := d.Get("dry_run").(bool)
-	if dry || len(pl.refused) > 0 {
-		return pl.answer(dry), nil
-	}
-	for batch := range slices.Chunk(pl.lines, inventoryBatch) {
-		err := b.change(ctx, req.Storage, func(s logical.Storage) error {
-			for _, p := range batch {
-				if err := b.putHost(ctx, s, p.name, p.before, p.after, "replaced"); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return answer(err)
+	if !dry && len(pl.refused) == 0 {
+		if err := b.carryOut(ctx, req.Storage, pl); err != nil {
+			return nil, err
 		}
 	}
-	return pl.answer(dry), nil
+	resp := pl.answer(dry)
+	missing, err := missingRoles(ctx, req.Storage, pl.roles())
+	if err != nil {
+		return nil, err
+	}
+	warnMissing(resp, missing)
+	return resp, nil
 }
 
 // parseInventory takes the lines as they are, or reads them from one text: OpenBao
@@ -128,23 +106,12 @@ func (b *backend) planLine(ctx context.Context, s logical.Storage, pl *plan, i i
 		pl.refused[fmt.Sprintf("line %d", i+1)] = err.Error()
 		return nil
 	}
-	name := d.Get("name").(string)
-	before, err := load[host](ctx, s, hostPrefix+name)
-	if err != nil {
-		return err
-	}
-	h := newHost(byAllowList, b.wallClock())
-	if before != nil {
-		*h = *before
-	}
-	err = h.set(d)
+	p := planned{name: d.Get("name").(string), fields: d}
+	err := b.look(ctx, s, &p)
 	if err == nil {
-		err = checkOwners(ctx, s, name, h)
+		err = pl.claim(p.name, p.after)
 	}
-	if err == nil {
-		err = pl.claim(name, h)
-	}
-	return pl.add(planned{name: name, before: before, after: h}, err)
+	return pl.add(p, err)
 }
 
 func wellFormed(raw map[string]any, d *framework.FieldData) error {
@@ -162,57 +129,15 @@ func wellFormed(raw map[string]any, d *framework.FieldData) error {
 	return checkHostName(d.Get("name").(string))
 }
 
-// claim refuses a name or key that an earlier line has.
-func (pl *plan) claim(name string, h *host) error {
-	for _, key := range append(h.claims(), hostPrefix+name) {
-		if other, ok := pl.claimed[key]; ok {
-			return mistakef("%s is in the inventory twice: see host %s", key, other)
-		}
-		pl.claimed[key] = name
-	}
-	return nil
-}
-
-func (pl *plan) add(line planned, err error) error {
-	switch wrong, ok := err.(mistake); { //nolint:errorlint // our own type, never wrapped here
-	case ok:
-		pl.refused[line.name] = wrong.Error()
-	case err != nil:
-		return err
-	case line.before != nil && reflect.DeepEqual(line.before, line.after):
-		pl.unchanged = append(pl.unchanged, line.name)
-	default:
-		pl.lines = append(pl.lines, line)
-	}
-	return nil
-}
-
-func (pl *plan) answer(dry bool) *logical.Response {
-	created, changed := []string{}, []string{}
-	for _, line := range pl.lines {
-		if line.before == nil {
-			created = append(created, line.name)
-		} else {
-			changed = append(changed, line.name)
-		}
-	}
-	resp := &logical.Response{Data: map[string]any{
-		"created": created, "changed": changed, "unchanged": pl.unchanged, "refused": pl.refused, "dry_run": dry,
-	}}
-	if len(pl.refused) > 0 {
-		resp.AddWarning("nothing was changed: see refused")
-	}
-	return resp
-}
-
 const (
 	inventorySynopsis    = "Enrol many hosts at once, or see what that would do."
 	inventoryDescription = `
 Each of hosts is an object with name and the fields of host/:name. hosts can be
 the text of the JSON array instead: OpenBao takes no more than a thousand strings
-in one request. A line that
-names a host that is there changes the fields it has. All lines are judged first:
-if one cannot be, nothing is changed. Hosts that the inventory does not name stay
-as they are.
+in one request. A line that names a host that is there changes the fields it has.
+All lines are judged first: if one cannot be, nothing is changed. Then they are
+written 200 at a time, each judged again by what is stored at that moment. Where
+that fails, created and changed say what was written before; the same inventory can
+be imported again. Hosts that the inventory does not name stay as they are.
 `
 )

@@ -43,7 +43,7 @@ func (b *backend) pathPending() *framework.Path {
 func pendingFields() map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{}
 	for name, description := range map[string]string{
-		"role":                  "Role it asks for.",
+		"role":                  "Role it asks for: its own word.",
 		"wanted_name":           "Name it asks for: its own word.",
 		"ek_class":              "hardware, firmware or virtual.",
 		"manufacturer":          "Manufacturer of the TPM, by its certificate; quoted.",
@@ -69,7 +69,7 @@ func (b *backend) pathPendingApprove() *framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"tpm_id": tpmIDField(),
 			"name":   {Type: framework.TypeString, Required: true, Description: "Name of the host to be."},
-			"roles":  {Type: framework.TypeCommaStringSlice, Description: "Roles it may use; the one it asked for when left out."},
+			"roles":  {Type: framework.TypeCommaStringSlice, Required: true, Description: "Roles it may use. The one it asked for is its own word: say which it gets."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: written(b.approve, "Make a host of a TPM that waits."),
@@ -87,7 +87,7 @@ func (b *backend) pathPendingDeny() *framework.Path {
 		},
 		Fields: map[string]*framework.FieldSchema{"tpm_id": tpmIDField()},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: written(b.deny, "Send a TPM that waits away for good."),
+			logical.UpdateOperation: written(b.denyPending, "Send a TPM that waits away for good."),
 		},
 		HelpSynopsis:    denySynopsis,
 		HelpDescription: pendingDescription,
@@ -116,51 +116,68 @@ func (b *backend) approve(ctx context.Context, req *logical.Request, d *framewor
 	if err := checkHostName(name); err != nil {
 		return answer(err)
 	}
+	roles := roleNames(d.Get("roles").([]string))
+	var missing []string
 	b.records.Lock()
 	defer b.records.Unlock()
-	return answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
-		p, err := load[pending](ctx, s, pendingPrefix+string(id))
-		if err != nil {
+	resp, err := answer(b.edit(ctx, req.Storage, func(e *edit) (err error) {
+		if err := b.makeHost(ctx, e, id, name, roles); err != nil {
 			return err
 		}
-		if p == nil {
-			return mistakef("%s does not wait for approval", id)
-		}
-		taken, err := load[host](ctx, s, hostPrefix+name)
-		if err != nil {
-			return err
-		}
-		if taken != nil {
-			return mistakef("host %s is there already", name)
-		}
-		h := newHost(byPending, b.wallClock())
-		h.TPMIDs, h.Roles = []attest.TPMID{id}, []string{p.Role}
-		if roles, ok := d.GetOk("roles"); ok {
-			h.Roles = roleNames(roles.([]string))
-		}
-		if err := h.check(); err != nil {
-			return err
-		}
-		return b.putHost(ctx, s, name, nil, h, "")
+		missing, err = missingRoles(ctx, e, roles)
+		return err
 	}))
+	if err == nil && !resp.IsError() {
+		warnMissing(resp, missing)
+	}
+	return resp, err
 }
 
-func (b *backend) deny(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+// makeHost makes a host of a TPM that waits.
+func (b *backend) makeHost(ctx context.Context, e *edit, id attest.TPMID, name string, roles []string) error {
+	p, err := waits(ctx, e, id)
+	if err != nil {
+		return err
+	}
+	if len(roles) == 0 {
+		return mistakef("roles must say which roles it may use: it asked for %s", p.Role)
+	}
+	taken, err := load[host](ctx, e, hostPrefix+name)
+	if err != nil {
+		return err
+	}
+	if taken != nil {
+		return mistakef("host %s is there already", name)
+	}
+	h := newHost(byPending, b.wallClock())
+	h.TPMIDs, h.Roles = []attest.TPMID{id}, roles
+	if err := h.check(); err != nil {
+		return err
+	}
+	return b.putHost(ctx, e, name, nil, h, "")
+}
+
+func waits(ctx context.Context, s logical.Storage, id attest.TPMID) (*pending, error) {
+	p, err := load[pending](ctx, s, pendingPrefix+string(id))
+	if err == nil && p == nil {
+		err = mistakef("%s does not wait for approval", id)
+	}
+	return p, err
+}
+
+func (b *backend) denyPending(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id := attest.TPMID(d.Get("tpm_id").(string))
 	b.records.Lock()
 	defer b.records.Unlock()
-	return answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
-		p, err := load[pending](ctx, s, pendingPrefix+string(id))
+	return answer(b.edit(ctx, req.Storage, func(e *edit) error {
+		p, err := waits(ctx, e, id)
 		if err != nil {
 			return err
 		}
-		if p == nil {
-			return mistakef("%s does not wait for approval", id)
-		}
-		if err := s.Delete(ctx, pendingPrefix+string(id)); err != nil {
+		if err := e.Delete(ctx, pendingPrefix+string(id)); err != nil {
 			return err
 		}
-		return b.bury(ctx, s, id, "", "denied") // the name it wished for is no host of ours
+		return b.deny(ctx, e, id, p.AKName)
 	}))
 }
 
@@ -171,9 +188,10 @@ const (
 	pendingDescription = `
 With a role whose way_in is pending, a TPM that no host record lists, of a class
 that the role takes, has to prove itself in full and is then refused as pending
-and waits here, once, until an operator approves it by its TPM ID, with a name, or
-denies it, which leaves a tombstone. config's pending_limit bounds how many can
-wait. What a vendor's certificate says about the TPM is shown quoted; the wanted
-name is the host's own word and decides nothing.
+and waits here, once, until an operator approves it by its TPM ID, with a name and
+the roles it may use, or denies it, which leaves a tombstone for the TPM ID and the
+attestation key it proved. config's pending_limit bounds how many can
+wait. What a vendor's certificate says about the TPM is shown quoted; role and
+wanted name are the host's own word and decide nothing.
 `
 )

@@ -91,8 +91,8 @@ func (b *backend) newTicket(ctx context.Context, req *logical.Request, d *framew
 	if req.WrapInfo == nil || req.WrapInfo.TTL <= 0 {
 		return logical.ErrorResponse("a ticket is given wrapped only: ask with -wrap-ttl or the header X-Vault-Wrap-TTL"), nil
 	}
-	ttl := time.Duration(d.Get("ttl").(int)) * time.Second
-	if ttl <= 0 || ttl > maxTicketTTL {
+	ttl, good := seconds(d.Get("ttl").(int), maxTicketTTL)
+	if !good || ttl == 0 {
 		return logical.ErrorResponse("ttl is more than 0 and at most %s", maxTicketTTL), nil
 	}
 	t := &ticket{
@@ -108,13 +108,18 @@ func (b *backend) newTicket(ctx context.Context, req *logical.Request, d *framew
 	}
 	b.records.Lock()
 	defer b.records.Unlock()
-	resp, err := answer(b.change(ctx, req.Storage, func(s logical.Storage) error {
+	var missing []string
+	resp, err := answer(b.change(ctx, req.Storage, func(s logical.Storage) (err error) {
 		if err := t.check(ctx, s, d.Get("any_tpm").(bool)); err != nil {
+			return err
+		}
+		if missing, err = missingRoles(ctx, s, t.Roles); err != nil {
 			return err
 		}
 		return save(ctx, s, ticketKey(secret), t)
 	}))
 	if err == nil && !resp.IsError() {
+		t.warn(resp, missing)
 		resp.Data = map[string]any{
 			"ticket":    base64.StdEncoding.EncodeToString(secret),
 			"ticket_id": strings.TrimPrefix(ticketKey(secret), ticketPrefix),
@@ -122,6 +127,15 @@ func (b *backend) newTicket(ctx context.Context, req *logical.Request, d *framew
 		}
 	}
 	return resp, err
+}
+
+// warn says what an operator may not have meant.
+func (t *ticket) warn(resp *logical.Response, missing []string) {
+	warnMissing(resp, missing)
+	if t.TPMID == "" {
+		resp.AddWarning("any_tpm: whoever has the ticket first is host " + t.Host +
+			" with any TPM that the role takes, a board that was deleted or denied and has another endorsement key as well")
+	}
 }
 
 // check refuses a ticket that nobody could spend, or anybody.
@@ -190,7 +204,8 @@ A ticket is 32 random bytes, given once and wrapped; what is stored is its SHA-2
 A host that no record lists and logs in with it becomes the host that the ticket
 names, with the roles it names: ticket, host record and the host's place in the
 indexes change together or not at all. A ticket is for one TPM unless any_tpm is
-true, lasts at most 24 hours, and never changes a host that is there. When a spent
-ticket is shown by another TPM, that is refused and an alarm is raised.
+true, lasts at most 24 hours, and never changes a host that is there. With any_tpm
+nothing but the ticket says which board it is: prefer tpm_id. When a spent ticket is
+shown by another TPM, that is refused and an alarm is raised.
 `
 )

@@ -8,8 +8,6 @@ import (
 
 	"github.com/openbao/openbao/sdk/v2/framework"
 	"github.com/openbao/openbao/sdk/v2/logical"
-
-	"funlab.casa/omen/attest"
 )
 
 // tpmIDRegex is a TPM ID in a path.
@@ -20,14 +18,16 @@ func tpmIDField() *framework.FieldSchema {
 }
 
 func (b *backend) pathTombstoneList() *framework.Path {
-	return listPath(tombstonePrefix, "tombstones", "List the TPMs that hosts gave up.")
+	return listPath(tombstonePrefix, "tombstones", "List what is kept out: TPMs and EK certificates that hosts gave up.")
 }
 
 func (b *backend) pathTombstone() *framework.Path {
 	return &framework.Path{
-		Pattern:      tombstonePrefix + tpmIDRegex,
+		Pattern:      tombstonePrefix + "(?P<name>(sha256|certificate|serial)-[0-9a-f]{64})",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tombstone"},
-		Fields:       map[string]*framework.FieldSchema{"tpm_id": tpmIDField()},
+		Fields: map[string]*framework.FieldSchema{
+			"name": {Type: framework.TypeString, Description: "What it keeps out: a TPM ID, or certificate- or serial- and 64 hex digits."},
+		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readTombstone, Summary: "Read why a TPM was given up.",
@@ -35,7 +35,7 @@ func (b *backend) pathTombstone() *framework.Path {
 					"host":    {Type: framework.TypeString, Description: "Host that gave it up; empty: none did."},
 					"reason":  {Type: framework.TypeString, Description: "deleted, replaced or denied."},
 					"at":      {Type: framework.TypeString, Description: "When, RFC 3339."},
-					"ak_name": {Type: framework.TypeString, Description: "Name of the AK that was pinned, hex."},
+					"ak_name": {Type: framework.TypeString, Description: "Name of the AK that was pinned or, when denied, proven; hex. It is kept out as well."},
 				}),
 			},
 			logical.DeleteOperation: written(b.deleteTombstone, "Let a TPM be enrolled again."),
@@ -46,7 +46,7 @@ func (b *backend) pathTombstone() *framework.Path {
 }
 
 func (b *backend) readTombstone(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	t, err := load[tombstone](ctx, req.Storage, tombstonePrefix+d.Get("tpm_id").(string))
+	t, err := load[tombstone](ctx, req.Storage, tombstonePrefix+d.Get("name").(string))
 	if err != nil || t == nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (b *backend) deleteTombstone(ctx context.Context, req *logical.Request, d *
 	b.records.Lock()
 	defer b.records.Unlock()
 	return nil, b.change(ctx, req.Storage, func(s logical.Storage) error {
-		return lift(ctx, s, attest.TPMID(d.Get("tpm_id").(string)))
+		return lift(ctx, s, d.Get("name").(string))
 	})
 }
 
@@ -67,7 +67,10 @@ const (
 	tombstoneSynopsis    = "See why a TPM was given up, or let it be enrolled again."
 	tombstoneDescription = `
 A TPM whose host was deleted, got another board, or was denied cannot be enrolled
-again, nor can its board by another of its endorsement keys, until its tombstone
-is deleted here.
+again until its tombstone is deleted here. The attestation key that it had proven
+is kept out with it. Where a record named the EK by its certificate, there is a
+tombstone certificate-<hash> or serial-<hash> too. A board that nobody listed whole
+may still come back by another certified endorsement key and a new attestation key:
+list all of its TPM IDs, or have roles take one type of key (ek_key_types).
 `
 )

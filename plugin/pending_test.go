@@ -126,7 +126,7 @@ func TestPendingLimit(t *testing.T) {
 		f.waits(second, to(byPending))
 		f.fails(third, to(byPending), attest.RulePending)
 		f.fails(first, to(byPending), attest.RulePending)
-		f.write(pendingPrefix+idOf(t, first)+"/approve", map[string]any{"name": "spire"})
+		f.write(pendingPrefix+idOf(t, first)+"/approve", map[string]any{"name": "spire", "roles": "pending"})
 		f.waits(third, to(byPending))
 		f.write("config", map[string]any{"pending_limit": 0})
 		f.fails(f.tpm(), to(byPending), attest.RulePending)
@@ -158,12 +158,12 @@ func TestPendingApprove(t *testing.T) {
 	eachStorage(t, func(t *testing.T, f *fleet) {
 		tpm, id := f.tpm(), ""
 		id = idOf(t, tpm)
-		f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "spire"})
+		f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "spire", "roles": "pending"})
 		f.waits(tpm, to(byPending))
 		for _, name := range []string{"", "root", "Spire", "a.b"} {
-			f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": name})
+			f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": name, "roles": "pending"})
 		}
-		f.write(pendingPrefix+id+"/approve", map[string]any{"name": "spire"})
+		f.write(pendingPrefix+id+"/approve", map[string]any{"name": "spire", "roles": "pending"})
 		h := f.read("host/spire")
 		if h["way_in"] != "pending" || h["state"] != "active" || !slices.Equal(h["roles"].([]string), []string{"pending"}) {
 			t.Errorf("host is %v", h)
@@ -171,7 +171,7 @@ func TestPendingApprove(t *testing.T) {
 		if resp := f.must(logical.ReadOperation, pendingPrefix+id, nil); resp != nil {
 			t.Errorf("it waits still: %v", resp.Data)
 		}
-		f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "auth"})
+		f.refuses(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "auth", "roles": "pending"})
 
 		// The proof before the approval is not one after it.
 		c, data := f.answered(tpm, to(byPending))
@@ -203,7 +203,7 @@ func TestPendingApproveRacedByName(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, id := range []string{idOf(t, one), idOf(t, two)} {
 			wg.Go(func() {
-				resp, err := f.request(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "spire"})
+				resp, err := f.request(logical.UpdateOperation, pendingPrefix+id+"/approve", map[string]any{"name": "spire", "roles": "pending"})
 				if err == nil && !resp.IsError() {
 					approved <- id
 				}
@@ -229,7 +229,7 @@ func TestPendingApproveRacedByName(t *testing.T) {
 		for _, tpm := range []*attacker.TPM{one, two} {
 			if idOf(t, tpm) != won[0] {
 				f.enrol("auth", f.tpm())
-				f.refuses(logical.UpdateOperation, pendingPrefix+idOf(t, tpm)+"/approve", map[string]any{"name": "auth"})
+				f.refuses(logical.UpdateOperation, pendingPrefix+idOf(t, tpm)+"/approve", map[string]any{"name": "auth", "roles": "pending"})
 			}
 		}
 	})

@@ -27,6 +27,7 @@ type pending struct {
 	PCRDigest     string         `json:"pcr_digest"`
 	Remote        string         `json:"source_address"`
 	FirstSeen     time.Time      `json:"first_seen"`
+	AKName        string         `json:"ak_name,omitempty"` // of the AK that it proved, hex
 }
 
 // maxPendingAge is when tidy drops a TPM that nobody looked at; it can ask again.
@@ -82,10 +83,10 @@ func (b *backend) newPending(p proof) (*pending, error) {
 		return nil, attest.Refuse(attest.RuleState, "what the EK certificate says is not kept any more")
 	}
 	return &pending{
-		Role: p.message.Role, WantedName: p.message.WantedName, EKClass: ek.Class,
+		Role: p.message.Role, WantedName: p.message.WantedName, EKClass: p.challenge.class,
 		Manufacturer: printable(ek.Manufacturer), Model: printable(ek.Model), Firmware: printable(ek.Firmware),
 		Subject: printable(ek.Subject), CertificateID: hex.EncodeToString(ek.Certificate[:]),
 		PCRDigest: hex.EncodeToString(p.quote.PCRDigest[:]), Remote: p.remote,
-		FirstSeen: b.wallClock().UTC().Truncate(time.Second),
+		FirstSeen: b.wallClock().UTC().Truncate(time.Second), AKName: hex.EncodeToString(p.ak.Name()),
 	}, nil
 }

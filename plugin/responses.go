@@ -68,8 +68,8 @@ func listPath(prefix, suffix, synopsis string) *framework.Path {
 
 func pageFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"after": {Type: framework.TypeString, Description: "Begin the list after this name."},
-		"limit": {Type: framework.TypeInt, Description: "List at most so many names; 0 or less lists all."},
+		"after": {Type: framework.TypeString, Query: true, Description: "Begin the list after this name."},
+		"limit": {Type: framework.TypeInt, Query: true, Description: "List at most so many names; 0 or less lists all."},
 	}
 }
 

@@ -21,10 +21,10 @@ const (
 	hostPrefix      = "host/"
 	tpmPrefix       = "tpm/"         // TPM ID → owner
 	certPrefix      = "certificate/" // SHA-256 of an EK certificate → owner
-	serialPrefix    = "serial/"      // SHA-256 of an EK certificate's issuer and serial → owner
+	serialPrefix    = "serial/"      // SHA-256 of an EK certificate's issuer key and serial → owner
 	pinPrefix       = "pin/"         // TPM ID → pin
 	akPrefix        = "ak/"          // AK Name, hex → akOwner
-	tombstonePrefix = "tombstone/"   // TPM ID → tombstone
+	tombstonePrefix = "tombstone/"   // TPM ID, or certificate- or serial- and a hash → tombstone
 	ticketPrefix    = "ticket/"      // SHA-256 of a ticket → ticket
 	pendingPrefix   = "pending/"     // TPM ID → pending
 	baselinePrefix  = "baseline/"

@@ -5,6 +5,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -85,6 +86,7 @@ func (f *fleet) wantWhole() {
 
 func (f *fleet) wantIndexes(claimed, pinned map[string]string) {
 	f.t.Helper()
+	hosts := maps.Clone(claimed)
 	for _, key := range f.keys() {
 		prefix, id, _ := strings.Cut(key, "/")
 		switch prefix + "/" {
@@ -103,8 +105,10 @@ func (f *fleet) wantIndexes(claimed, pinned map[string]string) {
 			}
 			delete(pinned, key)
 		case tombstonePrefix, pendingPrefix:
-			if host := claimed[tpmPrefix+id]; host != "" {
-				f.t.Errorf("%s and host %s are there", key, host)
+			for claim, host := range hosts {
+				if tombstoneName(claim) == id {
+					f.t.Errorf("%s and host %s are there", key, host)
+				}
 			}
 		}
 	}
@@ -176,8 +180,10 @@ func (p *player) operate() {
 		p.ask(update, "host/"+p.host()+"/replace", map[string]any{"tpm_ids": p.id()})
 	case 8, 9:
 		p.ask(remove, tombstonePrefix+p.id(), nil)
+		sum, serial := p.f.certificateOf(pick(p, p.boards...).EKCertificate)
+		p.ask(remove, tombstonePrefix+pick(p, "certificate-"+sum, "serial-"+serial), nil)
 	case 10:
-		p.ask(update, pendingPrefix+p.id()+"/"+pick(p, "approve", "deny"), map[string]any{"name": p.host()})
+		p.ask(update, pendingPrefix+p.id()+"/"+pick(p, "approve", "deny"), map[string]any{"name": p.host(), "roles": allWays})
 	case 11:
 		p.ask(update, "role/"+pick(p, strings.Split(allWays, ",")...), map[string]any{"token_ttl": p.dice.IntN(60) + 1})
 	case 12:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/openbao/openbao/sdk/v2/logical"
@@ -28,7 +29,23 @@ type ticket struct {
 const (
 	defaultTicketTTL = time.Hour
 	maxTicketTTL     = 24 * time.Hour
+	// keepSpent is how long a spent ticket is kept at least: who shows it again is
+	// told from who spent it.
+	keepSpent = 30 * 24 * time.Hour
 )
+
+// stale reports whether a ticket has nothing to say any more. A spent one is kept
+// while its host is there with the TPM that spent it.
+func (t *ticket) stale(ctx context.Context, s logical.Storage, now time.Time) (bool, error) {
+	if t.SpentBy == "" {
+		return !now.Before(t.Expires), nil
+	}
+	if now.Sub(t.SpentAt) < keepSpent {
+		return false, nil
+	}
+	h, err := load[host](ctx, s, hostPrefix+t.Host)
+	return h == nil || !slices.Contains(h.TPMIDs, t.SpentBy), err
+}
 
 func ticketKey(secret attest.Ticket) string {
 	sum := sha256.Sum256(secret)
@@ -62,7 +79,7 @@ func (b *backend) redeem(ctx context.Context, r reader, p proof) (*admission, er
 		if err := save(ctx, s, ticketKey(secret), spent); err != nil {
 			return err
 		}
-		return b.putHost(ctx, s, t.Host, nil, h, "")
+		return b.putHost(ctx, &edit{Storage: s}, t.Host, nil, h, "")
 	})
 	return a, nil
 }

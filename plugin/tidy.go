@@ -37,7 +37,7 @@ func (b *backend) everyMinute(ctx context.Context, req *logical.Request) error {
 func (b *backend) pathTidy() *framework.Path {
 	counts := map[string]*framework.FieldSchema{}
 	for name, what := range map[string]string{
-		"tickets": "expired tickets", "pending": "TPMs that waited for a week",
+		"tickets": "expired tickets, and those spent long ago", "pending": "TPMs that waited for a week",
 		"baseline_entries": "expired entries of baselines", "verdicts": "verdicts about hosts that are gone",
 	} {
 		counts[name] = &framework.FieldSchema{Type: framework.TypeInt, Description: "How many " + what + " were removed."}
@@ -64,22 +64,24 @@ func (b *backend) tidyNow(ctx context.Context, req *logical.Request, _ *framewor
 	return &logical.Response{Data: removed}, nil
 }
 
+// tidyAll looks for what is stale without keeping anybody waiting, and removes it
+// batch by batch, each record looked at again.
 func (b *backend) tidyAll(ctx context.Context, s logical.Storage) (map[string]any, error) {
-	b.records.Lock()
-	defer b.records.Unlock()
 	now := b.wallClock()
 	removed := map[string]any{}
-	for name, sweep := range map[string]func() (int, error){
+	for name, tidy := range map[string]func() (int, error){
 		"tickets": func() (int, error) {
-			return sweep(ctx, b, s, ticketPrefix, func(t *ticket) bool { return !now.Before(t.Expires) })
+			return sweep(ctx, b, s, ticketPrefix, func(s logical.Storage, t *ticket) (bool, error) { return t.stale(ctx, s, now) })
 		},
 		"pending": func() (int, error) {
-			return sweep(ctx, b, s, pendingPrefix, func(p *pending) bool { return now.Sub(p.FirstSeen) > maxPendingAge })
+			return sweep(ctx, b, s, pendingPrefix, func(_ logical.Storage, p *pending) (bool, error) {
+				return now.Sub(p.FirstSeen) > maxPendingAge, nil
+			})
 		},
 		"baseline_entries": func() (int, error) { return b.tidyBaselines(ctx, s, now) },
 		"verdicts":         func() (int, error) { return b.tidyVerdicts(ctx, s) },
 	} {
-		n, err := sweep()
+		n, err := tidy()
 		if err != nil {
 			return nil, err
 		}
@@ -89,40 +91,70 @@ func (b *backend) tidyAll(ctx context.Context, s logical.Storage) (map[string]an
 }
 
 // sweep removes the records under a prefix that are stale.
-func sweep[T any](ctx context.Context, b *backend, s logical.Storage, prefix string, stale func(*T) bool) (removed int, err error) {
+func sweep[T any](
+	ctx context.Context, b *backend, s logical.Storage, prefix string, stale func(logical.Storage, *T) (bool, error),
+) (int, error) {
 	names, err := s.ListPage(ctx, prefix, "", -1)
 	if err != nil {
 		return 0, err
 	}
+	is := func(s logical.Storage, key string) (bool, error) {
+		record, err := load[T](ctx, s, key)
+		if err != nil || record == nil {
+			return false, err
+		}
+		return stale(s, record)
+	}
 	var keys []string
 	for _, name := range names {
-		record, err := load[T](ctx, s, prefix+name)
+		gone, err := is(s, prefix+name)
 		if err != nil {
 			return 0, err
 		}
-		if record != nil && stale(record) {
+		if gone {
 			keys = append(keys, prefix+name)
 		}
 	}
-	return len(keys), b.remove(ctx, s, keys)
+	return b.remove(ctx, s, keys, is)
 }
 
-// remove deletes records, a bounded number in each transaction.
-func (b *backend) remove(ctx context.Context, s logical.Storage, keys []string) error {
+// remove deletes those records that are still stale, a bounded number in each
+// transaction.
+func (b *backend) remove(
+	ctx context.Context, s logical.Storage, keys []string, stale func(logical.Storage, string) (bool, error),
+) (removed int, err error) {
 	for batch := range slices.Chunk(keys, inventoryBatch) {
-		err := b.change(ctx, s, func(s logical.Storage) error {
-			for _, key := range batch {
-				if err := s.Delete(ctx, key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		n, err := b.removeBatch(ctx, s, batch, stale)
 		if err != nil {
-			return err
+			return removed, err
 		}
+		removed += n
 	}
-	return nil
+	return removed, nil
+}
+
+func (b *backend) removeBatch(
+	ctx context.Context, s logical.Storage, keys []string, stale func(logical.Storage, string) (bool, error),
+) (removed int, err error) {
+	b.records.Lock()
+	defer b.records.Unlock()
+	err = b.change(ctx, s, func(s logical.Storage) error {
+		for _, key := range keys {
+			still, err := stale(s, key)
+			if err != nil {
+				return err
+			}
+			if !still {
+				continue
+			}
+			if err := s.Delete(ctx, key); err != nil {
+				return err
+			}
+			removed++
+		}
+		return nil
+	})
+	return removed, err
 }
 
 func (b *backend) tidyBaselines(ctx context.Context, s logical.Storage, now time.Time) (removed int, err error) {
@@ -132,21 +164,42 @@ func (b *backend) tidyBaselines(ctx context.Context, s logical.Storage, now time
 	}
 	for _, name := range names {
 		l, err := load[baseline](ctx, s, baselinePrefix+name)
-		if err != nil || l == nil {
-			return removed, err
-		}
-		before := len(l.Entries)
-		l.Entries = slices.DeleteFunc(l.Entries, func(e bootpolicy.Entry) bool { return !e.Expires.IsZero() && !now.Before(e.Expires) })
-		if len(l.Entries) == before {
-			continue
-		}
-		removed += before - len(l.Entries)
-		err = b.change(ctx, s, func(s logical.Storage) error { return save(ctx, s, baselinePrefix+name, l) })
 		if err != nil {
 			return removed, err
 		}
+		if l == nil || l.expire(now) == 0 {
+			continue
+		}
+		n, err := b.tidyBaseline(ctx, s, baselinePrefix+name, now)
+		if err != nil {
+			return removed, err
+		}
+		removed += n
 	}
 	return removed, nil
+}
+
+func (b *backend) tidyBaseline(ctx context.Context, s logical.Storage, key string, now time.Time) (removed int, err error) {
+	b.records.Lock()
+	defer b.records.Unlock()
+	err = b.change(ctx, s, func(s logical.Storage) error {
+		l, err := load[baseline](ctx, s, key)
+		if err != nil || l == nil {
+			return err
+		}
+		if removed = l.expire(now); removed == 0 {
+			return nil
+		}
+		return save(ctx, s, key, l)
+	})
+	return removed, err
+}
+
+// expire takes the entries away that are good no more, and counts them.
+func (l *baseline) expire(now time.Time) int {
+	before := len(l.Entries)
+	l.Entries = slices.DeleteFunc(l.Entries, func(e bootpolicy.Entry) bool { return !e.Expires.IsZero() && !now.Before(e.Expires) })
+	return before - len(l.Entries)
 }
 
 func (b *backend) tidyVerdicts(ctx context.Context, s logical.Storage) (int, error) {
@@ -154,13 +207,18 @@ func (b *backend) tidyVerdicts(ctx context.Context, s logical.Storage) (int, err
 	if err != nil {
 		return 0, err
 	}
+	gone := func(s logical.Storage, key string) (bool, error) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(key, verdictPrefix), "/")
+		h, err := load[host](ctx, s, hostPrefix+name)
+		return h == nil, err
+	}
 	var keys []string
 	for _, name := range hosts {
-		h, err := load[host](ctx, s, hostPrefix+strings.TrimSuffix(name, "/"))
+		is, err := gone(s, verdictPrefix+name)
 		if err != nil {
 			return 0, err
 		}
-		if h != nil {
+		if !is {
 			continue
 		}
 		roles, err := s.ListPage(ctx, verdictPrefix+name, "", -1)
@@ -171,14 +229,15 @@ func (b *backend) tidyVerdicts(ctx context.Context, s logical.Storage) (int, err
 			keys = append(keys, verdictPrefix+name+role)
 		}
 	}
-	return len(keys), b.remove(ctx, s, keys)
+	return b.remove(ctx, s, keys, gone)
 }
 
 const (
 	tidySynopsis    = "Remove what has expired."
 	tidyDescription = `
-Removes expired tickets, TPMs that waited a week for approval, expired entries of
-baselines and verdicts about hosts that are gone. The active node does it by
-itself once an hour.
+Removes tickets that expired, spent ones after 30 days unless their host is still
+there with the TPM that spent them, TPMs that waited a week for approval, expired
+entries of baselines and verdicts about hosts that are gone. The active node does it
+by itself once an hour.
 `
 )

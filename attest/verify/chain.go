@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -17,6 +18,8 @@ const maxChain = 6
 type chain struct {
 	class               attest.EKClass
 	notBefore, notAfter time.Time
+	issuerKey           []byte              // DER SubjectPublicKeyInfo above the EK certificate
+	sent                [][sha256.Size]byte // intermediates of it that are not configured
 }
 
 // chain finds the chain to believe from an EK certificate to a root, with the
@@ -67,6 +70,7 @@ func (r *Roots) weakest(chains [][]*x509.Certificate) *chain {
 			continue
 		}
 		c := newChain(certifying[rank], certificates)
+		c.sent = r.unknown(certificates[1 : len(certificates)-1])
 		if rank < lowest || c.outlasts(best) {
 			best, lowest = c, rank
 		}
@@ -74,9 +78,22 @@ func (r *Roots) weakest(chains [][]*x509.Certificate) *chain {
 	return best
 }
 
-// newChain notes when all of the certificates are valid.
+// unknown are the hashes of those intermediates that are not configured.
+func (r *Roots) unknown(intermediates []*x509.Certificate) (sums [][sha256.Size]byte) {
+	for _, c := range intermediates {
+		if _, known := r.known[string(c.Raw)]; !known {
+			sums = append(sums, sha256.Sum256(c.Raw))
+		}
+	}
+	return sums
+}
+
+// newChain notes who signed the EK certificate and when all of the certificates are valid.
 func newChain(class attest.EKClass, certificates []*x509.Certificate) *chain {
-	c := &chain{class: class, notBefore: certificates[0].NotBefore, notAfter: certificates[0].NotAfter}
+	c := &chain{
+		class: class, notBefore: certificates[0].NotBefore, notAfter: certificates[0].NotAfter,
+		issuerKey: certificates[1].RawSubjectPublicKeyInfo,
+	}
 	for _, certificate := range certificates[1:] {
 		if certificate.NotBefore.After(c.notBefore) {
 			c.notBefore = certificate.NotBefore

@@ -3,6 +3,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -113,7 +114,7 @@ func TestCheckEKIssuerSerial(t *testing.T) {
 	for _, octets := range [][]byte{{1}, {0x80, 1}, {0, 0x80, 1}, {0}} {
 		ek, err := verify.CheckEK(ca.withSerial(t, good, octets...), nil, r, time.Now())
 		wantRule(t, err, "")
-		if want := sha256.Sum256(append(append([]byte{}, ca.certificate.RawSubject...), octets...)); ek.IssuerSerial != want {
+		if want := sha256.Sum256(append(bytes.Clone(ca.certificate.RawSubjectPublicKeyInfo), octets...)); ek.IssuerSerial != want {
 			t.Errorf("serial %x: %x, want %x", octets, ek.IssuerSerial, want)
 		}
 	}

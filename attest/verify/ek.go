@@ -31,9 +31,14 @@ type EK struct {
 	Key         crypto.PublicKey  // *rsa.PublicKey or *ecdsa.PublicKey
 	Public      *tpm2.TPMTPublic  // rebuilt from Key and the standard template
 
-	// IssuerSerial is SHA-256 over the DER Name of the issuer and the content octets
-	// of the serial number's DER INTEGER.
+	// IssuerSerial is SHA-256 over the DER SubjectPublicKeyInfo of the key that signed
+	// the certificate in the accepted chain and the content octets of the serial
+	// number's DER INTEGER. It goes by the key, because another CA could take the name.
 	IssuerSerial [sha256.Size]byte
+
+	// Sent are, as SHA-256 of their DER, the intermediates of the accepted chain that
+	// the host had to send: without one of them, the judgement is another.
+	Sent [][sha256.Size]byte
 
 	// NotBefore and NotAfter are when each certificate of the accepted chain is
 	// valid: outside, the judgement is void.
@@ -80,10 +85,21 @@ func CheckEK(der []byte, intermediates [][]byte, roots *Roots, now time.Time) (*
 	}
 	ek.Class, ek.NotBefore, ek.NotAfter = chain.class, chain.notBefore, chain.notAfter
 	ek.Certificate = sha256.Sum256(c.Raw)
-	ek.IssuerSerial = sha256.Sum256(append(bytes.Clone(c.RawIssuer), serial...))
+	ek.IssuerSerial = sha256.Sum256(append(bytes.Clone(chain.issuerKey), serial...))
+	ek.Sent = chain.sent
 	ek.Manufacturer, ek.Model, ek.Firmware = name.manufacturer, name.model, name.firmware
 	ek.Subject = legible(c.Subject.String(), 256)
 	return ek, nil
+}
+
+// CertificateHash is what [EK.Certificate] is of an EK certificate with what an NV
+// index holds around it, without a judgement. It errs on bytes that hold no DER.
+func CertificateHash(nv []byte) (sum [sha256.Size]byte, err error) {
+	der, err := unpad(nv)
+	if err != nil {
+		return sum, err
+	}
+	return sha256.Sum256(der), nil
 }
 
 // CheckEKPublic takes an endorsement key that nobody certifies: a DER

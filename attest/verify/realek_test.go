@@ -3,11 +3,14 @@
 package verify_test
 
 import (
+	"bytes"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -92,17 +95,81 @@ func TestRealTPMsAreAllTested(t *testing.T) {
 	}
 }
 
-// The serial number as openssl prints it: 8E:71:…, so its DER has a zero before.
-func TestIssuerSerialOfARealTPM(t *testing.T) {
-	der := realEK(t, "nuvoton-rsa")
-	ek, err := verify.CheckEK(der, nil, builtin(t), time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
-	wantRule(t, err, "")
+// What the page computes with openssl is what the plugin goes by, for an RSA key
+// and one with a zero before its serial number (8E:71:…) as well.
+func TestIssuerSerialIsWhatThePageComputes(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ek-trust.md")
+	check(t, err)
+	_, lines, found := strings.Cut(string(page), "```sh\nserial=")
+	lines, _, ended := strings.Cut(lines, "```")
+	if !found || !ended {
+		t.Fatal("no such lines in the page")
+	}
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	for _, name := range []string{"nuvoton-rsa", "infineon-p256", "infineon-rsa", "stm-p256", "google-rsa"} {
+		der := realEK(t, name)
+		ek, err := verify.CheckEK(der, nil, builtin(t), now)
+		wantRule(t, err, "")
+		dir := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(dir, "ek.pem"), toPEM(parsed(t, der)), 0o600))
+		check(t, os.WriteFile(filepath.Join(dir, "issuer.pem"), toPEM(issuerOf(t, parsed(t, der))), 0o600))
+		command := exec.Command("sh", "-euc", "serial="+lines)
+		command.Dir = dir
+		out, err := command.CombinedOutput()
+		check(t, err)
+		if got, want := strings.TrimSpace(string(out)), hex.EncodeToString(ek.IssuerSerial[:]); !strings.Contains(got, want) {
+			t.Errorf("%s: openssl says %q, want %s", name, got, want)
+		}
+	}
+}
+
+func parsed(t testing.TB, der []byte) *x509.Certificate {
+	t.Helper()
 	c, err := x509.ParseCertificate(der)
 	check(t, err)
-	serial, err := hex.DecodeString("008e71607435e271f985d6")
+	return c
+}
+
+// issuerOf is the built-in certificate that signed an EK certificate.
+func issuerOf(t testing.TB, ek *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	bundle := vendors.Intermediates()
+	for _, class := range []attest.EKClass{attest.ClassHardware, attest.ClassFirmware, attest.ClassVirtual} {
+		bundle = append(bundle, vendors.Roots(class)...)
+	}
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		c := parsed(t, block.Bytes)
+		if bytes.Equal(c.RawSubject, ek.RawIssuer) && ek.CheckSignatureFrom(c) == nil {
+			return c
+		}
+	}
+	t.Fatalf("nobody signed %s", ek.Issuer)
+	return nil
+}
+
+// A CA that takes another's name, below a believed root, does not take the place of
+// the TPMs that the other certified.
+func TestIssuerSerialIsOfTheIssuersKey(t *testing.T) {
+	c, chips, emulators := newCast(t), newAuthority(t, elliptic.P256()), newAuthority(t, elliptic.P256())
+	r, err := verify.ParseRoots(byClass{
+		attest.ClassHardware: toPEM(chips.certificate), attest.ClassVirtual: toPEM(emulators.certificate),
+	}, nil)
 	check(t, err)
-	if want := sha256.Sum256(append(c.RawIssuer, serial...)); ek.IssuerSerial != want {
-		t.Errorf("%x, want %x", ek.IssuerSerial, want)
+	impostor := emulators.below(t, func(x *x509.Certificate) { x.Subject = chips.certificate.Subject })
+	honest := chips.withSerial(t, chips.certify(t, c.liar.EK.Public(), nil), 1, 2)
+	forged := impostor.withSerial(t, impostor.certify(t, c.liar.EK.Public(), nil), 1, 2)
+	one, err := verify.CheckEK(honest, nil, r, time.Now())
+	wantRule(t, err, "")
+	two, err := verify.CheckEK(forged, [][]byte{impostor.certificate.Raw}, r, time.Now())
+	wantRule(t, err, "")
+	if !bytes.Equal(parsed(t, honest).RawIssuer, parsed(t, forged).RawIssuer) {
+		t.Fatal("the impostor has another name")
+	}
+	if one.IssuerSerial == two.IssuerSerial {
+		t.Error("both certificates have one place")
+	}
+	if len(one.Sent) != 0 || len(two.Sent) != 1 || two.Sent[0] != sha256.Sum256(impostor.certificate.Raw) {
+		t.Errorf("needed: %x and %x", one.Sent, two.Sent)
 	}
 }
 

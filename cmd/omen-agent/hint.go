@@ -49,7 +49,7 @@ var ruleHints = map[attest.Rule]string{
 	attest.RuleHostUnknown: "enrol this host: bao write auth/tpm/host/<name> tpm_ids=<TPM ID> roles=<role>; or, where the role takes tickets," +
 		" ask the operator for one and give it with --ticket-file",
 	attest.RulePending: "an operator has to approve this host: bao read auth/tpm/pending/<TPM ID> shows what is known of it," +
-		" bao write auth/tpm/pending/<TPM ID>/approve name=<host> lets it in; then try again",
+		" bao write auth/tpm/pending/<TPM ID>/approve name=<host> roles=<role> lets it in; then try again",
 	attest.RuleHostDisabled: "an operator disabled or quarantined this host, or gave up its TPM: bao read auth/tpm/host/<name> and" +
 		" bao read auth/tpm/tombstone/<TPM ID> say which",
 	attest.RuleTicket: "the ticket is not one for this TPM (<TPM ID>) and role, has expired, or was used by another TPM; if nobody of yours used it," +

@@ -154,7 +154,7 @@ func TestRulesHaveARemedy(t *testing.T) {
 		}
 	}
 	for rule, command := range map[attest.Rule]string{
-		attest.RulePending:     "bao write auth/tpm/pending/" + string(id) + "/approve name=<host>",
+		attest.RulePending:     "bao write auth/tpm/pending/" + string(id) + "/approve name=<host> roles=<role>",
 		attest.RuleHostUnknown: "bao write auth/tpm/host/<name> tpm_ids=" + string(id),
 	} {
 		if got := hint(refusal(rule)); !strings.Contains(got, command) {
