@@ -69,13 +69,14 @@ var sections = []section{
 	{
 		"A herd after a power cut",
 		"TPMs in software, each with its own keys and a client of its own (the agent's: new connection, three addresses, retries), enrolled and pinned beforehand, " +
-			"with reset counters one higher, attest at the same moment against three nodes; callers and servers share the machine. Medians of three.",
+			"with reset counters one higher, attest at the same moment against three nodes; callers and servers share the machine, callers with a lower priority, and raft's time-outs are twice OpenBao's own. Medians of three. " +
+			"Refused is a host of which a challenge or login ended with a refusal or an HTTP error, even if it came in by the next; calls that ended without an answer are told beside the figures.",
 		[]named{
 			{"herd_10000_seconds", plain("until the last of 10,000 is in")},
 			{"herd_10000_p99_seconds", plain("until 99 of 100 are in")},
-			{"herd_10000_refused", atMost(0, "hosts that one attempt of the agent's client did not get in")},
+			{"herd_10000_refused", atMost(0, "hosts that were told a refusal or an HTTP error; the worst of the rounds")},
 			{"herd_cost_growth_1000_to_10000", atMost(1.1, "seconds a host at 10,000 ÷ at 1,000")},
-			{"plugin_rss_mib", plain("MiB, the most that the plugin's process on the leader had")},
+			{"plugin_rss_mib", plain("MiB, the most that a node's plugin had")},
 		},
 	},
 	{

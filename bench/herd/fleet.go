@@ -4,8 +4,11 @@ package herd
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,70 +26,79 @@ type fleet struct {
 	hosts   []*host
 }
 
-// newFleet starts three nodes and makes the hosts, which nobody has heard of yet.
+// multiplier of raft's time-outs, twice OpenBao's own: three nodes and ten
+// thousand callers share the machine's processors.
+const multiplier = 10
+
+// newFleet makes the hosts, which nobody has heard of yet, and starts three nodes.
 func newFleet(ctx context.Context, o Options) (*fleet, error) {
 	vendor, err := attacker.NewVendor(attacker.P256)
 	if err != nil {
 		return nil, err
 	}
-	c, err := cluster.Start(ctx, cluster.Config{Parent: o.Parent, LogLevel: "warn", Plugins: []cluster.Plugin{
+	f := &fleet{vendor: vendor.PEM(), hosts: make([]*host, o.Hosts)}
+	group := errgroup.Group{}
+	group.SetLimit(runtime.NumCPU())
+	for i := range f.hosts {
+		group.Go(func() (err error) {
+			f.hosts[i] = &host{name: fmt.Sprintf("bench-%05d", i)}
+			f.hosts[i].tpm, err = attacker.NewTPM(vendor, attacker.P256)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	f.cluster, err = cluster.Start(ctx, cluster.Config{Parent: o.Parent, LogLevel: "warn", Multiplier: multiplier, Plugins: []cluster.Plugin{
 		{Name: "tpm", Version: world.PluginVersion, Binary: o.Plugin},
 	}})
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{cluster: c, vendor: vendor.PEM(), hosts: make([]*host, o.Hosts)}
-	if f.leader, err = c.Leader(ctx); err != nil {
-		return f, err
+	if err := f.introduce(ctx); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	group := errgroup.Group{}
-	group.SetLimit(runtime.NumCPU())
-	for i := range f.hosts {
-		group.Go(func() (err error) {
-			f.hosts[i], err = newHost(i, vendor, c)
-			return err
-		})
-	}
-	return f, group.Wait()
+	return f, nil
 }
 
-// newHost makes one host. Hosts prefer different nodes, as a fleet does whose
-// configurations list them in different orders.
-func newHost(i int, vendor *attacker.Vendor, c *cluster.Cluster) (*host, error) {
-	tpm, err := attacker.NewTPM(vendor, attacker.P256)
-	if err != nil {
-		return nil, err
+// introduce gives each host a client. Hosts prefer different nodes, as a fleet does
+// whose configurations list them in different orders.
+func (f *fleet) introduce(ctx context.Context) (err error) {
+	if f.leader, err = f.cluster.Leader(ctx); err != nil {
+		return err
 	}
-	addresses := c.Addresses()
-	first := i % len(addresses)
-	client, err := bao.New(bao.Config{
-		Addresses: append(addresses[first:], addresses[:first]...), CAFile: c.CAFile, AuthPath: path,
-	})
-	return &host{name: fmt.Sprintf("bench-%05d", i), tpm: tpm, client: client}, err
+	addresses := f.cluster.Addresses()
+	for i, h := range f.hosts {
+		first := i % len(addresses)
+		h.client, err = bao.New(bao.Config{
+			Addresses: slices.Concat(addresses[first:], addresses[:first]), CAFile: f.cluster.CAFile, AuthPath: path,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends the servers.
 func (f *fleet) Close() error { return f.cluster.Close() }
 
-// batch is how many hosts one import lists: OpenBao takes 1,000 strings in a request.
-const batch = 100
-
-// enrol makes the mount, lists all hosts and has each log in once.
+// enrol makes the mount and lists all hosts.
 func (f *fleet) enrol(ctx context.Context) error {
 	if err := f.mount(ctx); err != nil {
 		return err
 	}
-	for from := 0; from < len(f.hosts); from += batch {
-		if err := f.list(ctx, f.hosts[from:min(from+batch, len(f.hosts))]); err != nil {
-			return err
-		}
-	}
+	return f.list(ctx)
+}
+
+// pin has each host log in once, however often it has to try.
+func (f *fleet) pin(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
 	for _, h := range f.hosts {
 		group.Go(func() error {
 			defer h.client.Close()
-			if err := h.logIn(ctx); err != nil {
+			if err := h.getIn(ctx, new(course)); err != nil {
 				return fmt.Errorf("first login of %s: %w", h.name, err)
 			}
 			return nil
@@ -118,17 +130,21 @@ func (f *fleet) mount(ctx context.Context) error {
 	return nil
 }
 
-// list puts hosts on the allow-list.
-func (f *fleet) list(ctx context.Context, hosts []*host) error {
-	lines := make([]map[string]any, len(hosts))
-	for i, h := range hosts {
+// list puts all hosts on the allow-list, by one import.
+func (f *fleet) list(ctx context.Context) error {
+	lines := make([]map[string]any, len(f.hosts))
+	for i, h := range f.hosts {
 		id, err := h.tpm.ID()
 		if err != nil {
 			return err
 		}
 		lines[i] = map[string]any{"name": h.name, "tpm_ids": []string{string(id)}, "roles": []string{role}}
 	}
-	answer, err := f.leader.Write(ctx, path+"/inventory", map[string]any{"hosts": lines})
+	text, err := json.Marshal(lines)
+	if err != nil {
+		return err
+	}
+	answer, err := f.leader.Write(ctx, path+"/inventory", map[string]any{"hosts": string(text)})
 	if err != nil {
 		return err
 	}

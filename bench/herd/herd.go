@@ -35,9 +35,16 @@ func Measure(ctx context.Context, o Options) (figures map[string]float64, err er
 	if err := f.enrol(ctx); err != nil {
 		return nil, err
 	}
-	o.Report("herd: %d hosts enrolled and pinned in %.0f s", o.Hosts, time.Since(began).Seconds())
+	o.Report("herd: %d hosts enrolled by one import in %.1f s", o.Hosts, time.Since(began).Seconds())
+	began = time.Now()
+	if err := f.pin(ctx); err != nil {
+		return nil, err
+	}
+	o.Report("herd: %d first logins, 32 at once, in %.0f s", o.Hosts, time.Since(began).Seconds())
 	rounds := &rounds{}
-	rounds.rss, err = peak(ctx, f.leader, func() error { return rounds.play(ctx, f, o) })
+	rounds.rss, err = peak(ctx, f.cluster, func() error {
+		return behind(func() error { return rounds.play(ctx, f, o) })
+	})
 	return rounds.figures(), err
 }
 
@@ -50,23 +57,41 @@ type rounds struct {
 // play has a small herd and the whole one come back in turn.
 func (r *rounds) play(ctx context.Context, f *fleet, o Options) error {
 	for range o.Rounds {
-		part, err := run(ctx, f.hosts[:o.Part])
+		part, err := f.stampede(ctx, o.Part, o.Report)
 		if err != nil {
-			return fmt.Errorf("herd of %d: %w", o.Part, err)
+			return err
 		}
-		whole, err := run(ctx, f.hosts)
+		whole, err := f.stampede(ctx, o.Hosts, o.Report)
 		if err != nil {
-			return fmt.Errorf("herd of %d: %w", o.Hosts, err)
+			return err
 		}
-		for _, s := range []*stampede{part, whole} {
-			o.Report("%s", s)
-		}
-		r.seconds = append(r.seconds, whole.took.Seconds())
-		r.p99 = append(r.p99, whole.percentile(99).Seconds())
-		r.refused = append(r.refused, float64(whole.refused))
-		r.growth = append(r.growth, whole.perHost()/part.perHost())
+		r.add(part, whole)
 	}
 	return nil
+}
+
+// add keeps what one round gave.
+func (r *rounds) add(part, whole *stampede) {
+	r.seconds = append(r.seconds, whole.took.Seconds())
+	r.p99 = append(r.p99, whole.percentile(99).Seconds())
+	r.refused = append(r.refused, float64(whole.refused))
+	r.growth = append(r.growth, whole.perHost()/part.perHost())
+}
+
+// stampede has the first of the fleet's hosts come back.
+func (f *fleet) stampede(ctx context.Context, hosts int, report func(string, ...any)) (*stampede, error) {
+	before, err := processorTime(f.cluster)
+	if err != nil {
+		return nil, err
+	}
+	s, failed := run(ctx, f.hosts[:hosts])
+	after, err := processorTime(f.cluster)
+	s.cpu = after - before
+	report("%s", s)
+	if failed != nil {
+		err = errors.Join(fmt.Errorf("herd of %d: %w", hosts, failed), err)
+	}
+	return s, err
 }
 
 func (r *rounds) figures() map[string]float64 {
@@ -80,16 +105,4 @@ func (r *rounds) figures() map[string]float64 {
 		"herd_cost_growth_1000_to_10000": load.Median(r.growth),
 		"plugin_rss_mib":                 r.rss,
 	}
-}
-
-func (s *stampede) perHost() float64 { return s.took.Seconds() / float64(len(s.waited)) }
-
-// String is the stampede on one line.
-func (s *stampede) String() string {
-	text := fmt.Sprintf("herd of %d: all in after %.2f s, half after %.2f s, 99 of 100 after %.2f s, %d failed at first",
-		len(s.waited), s.took.Seconds(), s.percentile(50).Seconds(), s.percentile(99).Seconds(), s.refused)
-	if s.reason != nil {
-		text += fmt.Sprintf(" (%v)", s.reason)
-	}
-	return text
 }

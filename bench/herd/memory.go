@@ -10,11 +10,11 @@ import (
 	"funlab.casa/omen/test/cluster"
 )
 
-// peak is the most memory that the plugin of a node has while do runs, in MiB.
-func peak(ctx context.Context, node *cluster.Node, do func() error) (mib float64, err error) {
+// peak is the most memory that the plugin of any node has while do runs, in MiB.
+func peak(ctx context.Context, c *cluster.Cluster, do func() error) (mib float64, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	found := make(chan float64, 1)
-	go func() { found <- watch(ctx, node) }()
+	go func() { found <- watch(ctx, c) }()
 	err = do()
 	stop()
 	if mib = <-found; mib == 0 {
@@ -24,27 +24,31 @@ func peak(ctx context.Context, node *cluster.Node, do func() error) (mib float64
 }
 
 // watch looks four times a second until ctx is over, and once more.
-func watch(ctx context.Context, node *cluster.Node) (most float64) {
+func watch(ctx context.Context, c *cluster.Cluster) (most float64) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		most = max(most, memory(node))
+		most = max(most, memory(c))
 		select {
 		case <-ctx.Done():
-			return max(most, memory(node))
+			return max(most, memory(c))
 		case <-tick.C:
 		}
 	}
 }
 
-func memory(node *cluster.Node) float64 {
-	processes, err := node.Plugins()
-	if err != nil || len(processes) != 1 {
-		return 0
+// memory is that of the largest plugin.
+func memory(c *cluster.Cluster) (most float64) {
+	for _, node := range c.Nodes {
+		processes, err := node.Plugins()
+		if err != nil {
+			continue // seen at the end, if it stays so
+		}
+		for _, p := range processes {
+			if rss, err := p.RSS(); err == nil {
+				most = max(most, float64(rss)/(1<<20))
+			}
+		}
 	}
-	rss, err := processes[0].RSS()
-	if err != nil {
-		return 0
-	}
-	return float64(rss) / (1 << 20)
+	return most
 }

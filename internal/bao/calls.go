@@ -46,8 +46,9 @@ type Signed struct {
 	CAChain     []string `json:"ca_chain"`
 }
 
-// Challenge asks for a challenge, in passes over the addresses for at most 30
-// seconds. The Node is the one that answered: the quote must be made for its
+// Challenge asks for a challenge, in passes over the addresses: no request begins
+// later than after 30 seconds, and none is waited for longer than a challenge is
+// good. The Node is the one that answered: the quote must be made for its
 // Audience and the login go there. Every failure is an [*Error], but for a
 // request that [attest.ChallengeRequest.Check] refuses.
 func (c *Client) Challenge(ctx context.Context, request attest.ChallengeRequest) (*attest.Challenge, Node, error) {
@@ -62,7 +63,7 @@ func (c *Client) Challenge(ctx context.Context, request attest.ChallengeRequest)
 		challenge *attest.Challenge
 		node      Node
 	}
-	got, err := overNodes(ctx, c.newPass(opChallenge, c.nodes), c.timing.patience, func(ctx context.Context, node Node) (answered, *Error) {
+	got, err := overNodes(ctx, c.newPass(opChallenge, c.nodes), func(ctx context.Context, node Node) (answered, *Error) {
 		call := c.call(opChallenge, node)
 		secret, err := call.write(ctx, c.authPath+"/challenge", body, Token{})
 		if err != nil {
@@ -116,7 +117,7 @@ func (c *Client) Login(ctx context.Context, node Node, request attest.LoginReque
 // other that failed.
 func once[T any](ctx context.Context, c *Client, op string, node Node, ask func(context.Context, *call) (T, *Error)) (T, *Error) {
 	started := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.timing.attempt)
+	ctx, cancel := context.WithTimeout(ctx, c.timing.of(op))
 	defer cancel()
 	result, failure := ask(ctx, c.call(op, node))
 	if failure != nil && failure.Retryable() {
@@ -188,7 +189,9 @@ func (c *Client) Sign(ctx context.Context, s *Session, path, role string, csrPEM
 	if err != nil {
 		return nil, fmt.Errorf("encode sign request: %w", err)
 	}
-	return overNodes(ctx, c.newPass(opSign, c.nodesFrom(s.Node)), c.timing.budget, func(ctx context.Context, node Node) (*Signed, *Error) {
+	pass := c.newPass(opSign, c.nodesFrom(s.Node))
+	pass.alone = true // what is signed twice is issued twice
+	return overNodes(ctx, pass, func(ctx context.Context, node Node) (*Signed, *Error) {
 		call := c.call(opSign, node)
 		secret, err := call.write(ctx, path+"/sign/"+role, body, s.Token)
 		if err != nil {

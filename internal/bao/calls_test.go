@@ -204,7 +204,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 		time.AfterFunc(20*time.Millisecond, cancel)
 	})
 	client := clientFor(t, n)
-	client.timing = timing{budget: time.Minute, attempt: time.Second, patience: time.Second, spacing: 10 * time.Second}
+	client.timing = timing{budget: time.Minute, attempt: time.Second, proof: time.Second, patience: time.Second, slowness: time.Second, spacing: 10 * time.Second}
 	_, _, err := client.Challenge(ctx, challengeRequest())
 	if e := asError(t, err); e.Kind != KindCancelled || e.Retryable() || e.Op != opChallenge {
 		t.Errorf("error %v", err)

@@ -33,12 +33,30 @@ type Node struct {
 	Audience string // what a quote for this node is bound to: attest.Audience
 }
 
-// timing is how long and how often a call tries.
+// timing is how long and how often a call tries. A server that has ten thousand
+// hosts at once answers late: whoever asks again meanwhile, or gives up and begins
+// anew, makes it later. So an address that shows signs of life gets longer.
 type timing struct {
-	budget   time.Duration // one call, over all passes
+	budget   time.Duration // no request of a call begins later
 	attempt  time.Duration // one request, to the last byte of its answer
-	patience time.Duration // how long one address keeps the next from being asked
+	proof    time.Duration // the same, for challenge and login: as long as a challenge is good
+	patience time.Duration // how long an address that is not seen keeps the next from being asked
+	slowness time.Duration // the same, at least, for one that is seen
 	spacing  time.Duration // least time between two requests to an address that fails
+}
+
+// of is how long one request of a call may take.
+func (t timing) of(op string) time.Duration {
+	if op == opChallenge || op == opLogin {
+		return t.proof
+	}
+	return t.attempt
+}
+
+// ofClient are the times of every client of [New].
+var ofClient = timing{
+	budget: 30 * time.Second, attempt: 15 * time.Second, proof: time.Minute, spacing: time.Second,
+	patience: 2 * time.Second, slowness: 20 * time.Second,
 }
 
 // Client speaks to one OpenBao cluster. It is safe for concurrent use.
@@ -88,10 +106,8 @@ func New(c Config) (*Client, error) {
 		authPath:  authPath,
 		api:       inner,
 		transport: transport,
-		timing: timing{
-			budget: 30 * time.Second, attempt: 15 * time.Second, patience: 2 * time.Second, spacing: time.Second,
-		},
-		rests: new(rests),
+		timing:    ofClient,
+		rests:     new(rests),
 	}, nil
 }
 

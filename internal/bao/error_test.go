@@ -100,7 +100,7 @@ func TestErrors(t *testing.T) {
 			n := newNode(t, row.handler)
 			client := clientFor(t, n)
 			if row.name == "silent" || row.name == "slow body" {
-				client.timing.attempt = 200 * time.Millisecond
+				client.timing.proof = 200 * time.Millisecond
 			}
 			where := client.Nodes()[0]
 			_, _, challengeErr := client.Challenge(t.Context(), challengeRequest())

@@ -85,7 +85,7 @@ func writeFile(t testing.TB, text []byte) string {
 }
 
 // onePass asks every address once: none may be asked again before time is up.
-var onePass = timing{budget: 20 * time.Second, attempt: 10 * time.Second, patience: 10 * time.Second, spacing: time.Hour}
+var onePass = timing{budget: 20 * time.Second, attempt: 10 * time.Second, proof: 10 * time.Second, patience: 10 * time.Second, slowness: 10 * time.Second, spacing: time.Hour}
 
 func clientFor(t *testing.T, nodes ...*node) *Client {
 	t.Helper()

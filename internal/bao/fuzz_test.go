@@ -40,7 +40,7 @@ func FuzzAnswer(f *testing.F) {
 	n.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.Certificate().Raw})
 	common := newClient(f, Config{Addresses: []string{"https://a:8200"}, CAFile: writeFile(f, ca), AuthPath: "auth/tpm"})
-	common.timing = timing{budget: time.Millisecond, attempt: time.Second, patience: time.Second, spacing: time.Second}
+	common.timing = timing{budget: time.Millisecond, attempt: time.Second, proof: time.Second, patience: time.Second, slowness: time.Second, spacing: time.Second}
 	wrapped, err := NewToken([]byte(secretToken))
 	if err != nil {
 		f.Fatal(err)

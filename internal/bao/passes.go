@@ -42,6 +42,8 @@ func (r *rests) set(node Node, until time.Time, failure *Error) {
 // again when it has rested, until one answers for good or time is up.
 type pass struct {
 	op       string
+	alone    bool          // no address is asked beside another
+	attempt  time.Duration // one request
 	timing   timing
 	rests    *rests
 	all      []Node               // in the order in which they are asked
@@ -50,13 +52,13 @@ type pass struct {
 	busy     map[string]bool      // by address: not answered yet
 	failures map[string]*Error    // by address: the last failure
 	phase    float64              // 0 to 1, so that hosts do not ask in step
-	latest   time.Time            // when the last request was started
-	deadline time.Time
+	latest   *asking              // the request that was started last
+	deadline time.Time            // no request starts later
 }
 
 func (c *Client) newPass(op string, nodes []Node) *pass {
 	return &pass{
-		op: op, timing: c.timing, rests: c.rests, all: nodes, left: slices.Clone(nodes), phase: rand.Float64(), //nolint:gosec // spreads requests, hides nothing
+		op: op, attempt: c.timing.of(op), timing: c.timing, rests: c.rests, all: nodes, left: slices.Clone(nodes), phase: rand.Float64(), //nolint:gosec // spreads requests, hides nothing
 		started: map[string]time.Time{}, busy: map[string]bool{}, failures: map[string]*Error{},
 		deadline: time.Now().Add(c.timing.budget),
 	}
@@ -71,22 +73,21 @@ type reply[T any] struct {
 
 // overNodes calls attempt with one node after the other and returns the first
 // result. An error that no other node would answer differently ends it; a node
-// that is not our OpenBao is not asked again. A node that has not answered after
-// patience does not keep the others waiting: the next one is asked beside it.
-func overNodes[T any](ctx context.Context, p *pass, patience time.Duration,
-	attempt func(context.Context, Node) (T, *Error),
-) (T, error) {
-	ctx, cancel := context.WithDeadline(ctx, p.deadline)
+// that is not our OpenBao is not asked again. A node that is silent for longer than
+// patience does not keep the others waiting: the next one is asked beside it. A
+// request that began in time may end later than the budget.
+func overNodes[T any](ctx context.Context, p *pass, attempt func(context.Context, Node) (T, *Error)) (T, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	replies := make(chan reply[T], len(p.all)) // a node has one request at a time
-	ask := func(node Node) {
-		bounded, cancel := context.WithTimeout(ctx, p.timing.attempt)
+	ask := func(a *asking) {
+		bounded, cancel := context.WithTimeout(ctx, p.attempt)
 		defer cancel()
-		result, err := attempt(bounded, node)
-		replies <- reply[T]{node, result, err}
+		result, err := attempt(a.watch(bounded), a.node)
+		replies <- reply[T]{a.node, result, err}
 	}
 	for {
-		wait, worth := p.start(ctx, patience, ask)
+		wait, worth := p.start(ctx, ask)
 		if !worth {
 			var none T
 			return none, p.verdict(ctx)
@@ -125,38 +126,56 @@ func await[T any](ctx context.Context, replies <-chan reply[T], wait time.Durati
 // start asks the next node whose time has come, if one may be asked now. It
 // returns when to call again without a reply, and false when there is nothing to
 // wait for any more.
-func (p *pass) start(ctx context.Context, patience time.Duration, ask func(Node)) (wait time.Duration, worth bool) {
+func (p *pass) start(ctx context.Context, ask func(*asking)) (wait time.Duration, worth bool) {
 	if ctx.Err() != nil {
 		return 0, len(p.busy) > 0
 	}
 	now := time.Now()
-	next, due := p.next()
-	if len(p.busy) > 0 && due.Before(p.latest.Add(patience)) {
-		due = p.latest.Add(patience)
+	next, due := p.next(now)
+	if len(p.busy) > 0 {
+		due = later(due, p.nextBeside())
 	}
 	switch {
-	case next == nil || due.After(p.deadline):
-		return p.timing.budget, len(p.busy) > 0
+	case next == nil || due.After(p.deadline) || now.After(p.deadline):
+		return p.attempt, len(p.busy) > 0
 	case due.After(now):
 		return due.Sub(now), true
 	}
-	p.busy[next.Address], p.started[next.Address], p.latest = true, now, now
-	go ask(*next)
-	return patience, true
+	p.busy[next.Address], p.started[next.Address] = true, now
+	p.latest = &asking{node: *next, began: now}
+	go ask(p.latest)
+	return p.timing.patience, true
+}
+
+// nextBeside is when a node may be asked although another has not answered. Hosts
+// whose server is slow do not all lose patience in the same moment.
+func (p *pass) nextBeside() time.Time {
+	if p.alone {
+		return p.deadline.Add(time.Nanosecond)
+	}
+	if !p.latest.seen.Load() {
+		return p.latest.began.Add(p.timing.patience)
+	}
+	return p.latest.began.Add(time.Duration(float64(p.timing.slowness) * (1 + p.phase/2)))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // next is the node to ask next, nil without one, and from when on it may be
-// asked.
-func (p *pass) next() (next *Node, due time.Time) {
+// asked. Of those that may be asked now it is the one that was not for longest, so
+// that none which takes all of its time keeps the others from being asked.
+func (p *pass) next(now time.Time) (next *Node, due time.Time) {
 	for i, node := range p.left {
 		if p.busy[node.Address] {
 			continue
 		}
-		from := p.rests.get(node).until
-		if from.Before(time.Now()) {
-			return &p.left[i], from
-		}
-		if next == nil || from.Before(due) {
+		from := later(p.rests.get(node).until, now)
+		if next == nil || from.Before(due) || from.Equal(due) && p.started[node.Address].Before(p.started[next.Address]) {
 			next, due = &p.left[i], from
 		}
 	}
@@ -164,7 +183,7 @@ func (p *pass) next() (next *Node, due time.Time) {
 }
 
 // failed records err and reports whether asking on is useless. Being cut short
-// by the end of the budget says less than what the node answered before.
+// by the caller says less than what the node answered before.
 func (p *pass) failed(ctx context.Context, node Node, err *Error) (final bool) {
 	first := p.failures[node.Address] == nil
 	delete(p.busy, node.Address)
@@ -223,7 +242,7 @@ func (p *pass) verdict(ctx context.Context) error {
 		}
 	}
 	if best == nil { // time was up before anybody was asked
-		best = &Error{Op: p.op, Address: p.all[0].Address, Kind: KindUnreachable, Err: ctx.Err(), Message: "no time left to ask"}
+		best = &Error{Op: p.op, Address: p.all[0].Address, Kind: KindUnreachable, Err: context.DeadlineExceeded, Message: "no time left to ask"}
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &Error{Op: best.Op, Address: best.Address, Kind: KindCancelled, Err: context.Canceled,

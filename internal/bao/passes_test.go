@@ -34,7 +34,7 @@ func TestPassGoesOn(t *testing.T) {
 			good := newNode(t, healthy)
 			bad := first()
 			client := newClient(t, Config{Addresses: []string{bad.URL, good.URL}, CAFile: caFile(t, good), AuthPath: "auth/tpm"})
-			client.timing = timing{budget: 20 * time.Second, attempt: time.Second, patience: time.Second, spacing: 50 * time.Millisecond}
+			client.timing = timing{budget: 20 * time.Second, attempt: time.Second, proof: time.Second, patience: time.Second, slowness: time.Second, spacing: 50 * time.Millisecond}
 			_, where, err := client.Challenge(t.Context(), challengeRequest())
 			if err != nil {
 				t.Fatal(err)
@@ -57,12 +57,12 @@ func silent(t *testing.T) func() *node {
 func TestPassDoesNotHangWithOneAddress(t *testing.T) {
 	hangs, good := silent(t)(), newNode(t, healthy)
 	client := clientFor(t, hangs, good)
-	client.timing = timing{budget: time.Hour, attempt: time.Hour, patience: 20 * time.Millisecond, spacing: time.Hour}
+	client.timing = timing{budget: time.Hour, attempt: time.Hour, proof: time.Hour, patience: 20 * time.Millisecond, slowness: 20 * time.Millisecond, spacing: time.Hour}
 	if _, where, err := client.Challenge(t.Context(), challengeRequest()); err != nil || where.Address != good.URL {
 		t.Errorf("answered by %q, %v", where.Address, err)
 	}
 	client = clientFor(t, good, hangs)
-	client.timing.patience = 0
+	client.timing.patience, client.timing.slowness = 0, 0
 	if _, where, err := client.Challenge(t.Context(), challengeRequest()); err != nil || where.Address != good.URL {
 		t.Errorf("answered by %q, %v", where.Address, err)
 	}
@@ -80,7 +80,7 @@ func TestSignIsNotAskedBesideAnother(t *testing.T) {
 	})
 	other := newNode(t, healthy)
 	client := clientFor(t, slow, other)
-	client.timing.patience = time.Millisecond
+	client.timing.patience, client.timing.slowness = time.Millisecond, time.Millisecond
 	if _, err := client.Sign(t.Context(), &Session{Node: client.Nodes()[0]}, "pki", "a.server", nil, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -128,12 +128,12 @@ func TestPassWithoutTime(t *testing.T) {
 func TestPassAsksEvenly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &Client{rests: new(rests)}
-		client.timing = timing{budget: 30 * time.Second, attempt: 15 * time.Second, patience: 2 * time.Second, spacing: time.Second}
+		client.timing = timing{budget: 30 * time.Second, attempt: 15 * time.Second, proof: 15 * time.Second, patience: 2 * time.Second, slowness: 2 * time.Second, spacing: time.Second}
 		nodes := []Node{{Address: "a"}, {Address: "b"}, {Address: "c"}}
 		last := map[string]time.Time{}
 		var latest time.Time
 		asked, start := 0, time.Now()
-		_, err := overNodes(t.Context(), client.newPass(opChallenge, nodes), client.timing.patience, func(_ context.Context, n Node) (int, *Error) {
+		_, err := overNodes(t.Context(), client.newPass(opChallenge, nodes), func(_ context.Context, n Node) (int, *Error) {
 			now := time.Now()
 			if gap := now.Sub(last[n.Address]); gap < time.Second {
 				t.Errorf("%s asked again after %s", n.Address, gap)
@@ -173,7 +173,7 @@ func TestPassReportsAll(t *testing.T) {
 	dead := newNode(t, healthy)
 	client := clientFor(t, garbage, dead, sealed)
 	dead.Close()
-	client.timing = timing{budget: 2 * time.Second, attempt: 2 * time.Second, patience: 2 * time.Second, spacing: 50 * time.Millisecond}
+	client.timing = timing{budget: 2 * time.Second, attempt: 2 * time.Second, proof: 2 * time.Second, patience: 2 * time.Second, slowness: 2 * time.Second, spacing: 50 * time.Millisecond}
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	e := asError(t, err)
 	if e.Kind != KindSealed || !strings.Contains(err.Error(), garbage.URL+": garbage") || !strings.Contains(err.Error(), dead.URL+": unreachable") {
@@ -188,7 +188,7 @@ func TestPassReportsAll(t *testing.T) {
 func TestPassKeepsItsDistance(t *testing.T) {
 	n := newNode(t, errorAnswer(500))
 	client := clientFor(t, n)
-	client.timing = timing{budget: time.Second, attempt: time.Second, patience: time.Second, spacing: 150 * time.Millisecond}
+	client.timing = timing{budget: time.Second, attempt: time.Second, proof: time.Second, patience: time.Second, slowness: time.Second, spacing: 150 * time.Millisecond}
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	if e := asError(t, err); e.Kind != KindFailing {
 		t.Errorf("error %v", err)
@@ -227,7 +227,7 @@ func TestRetryAfterTooLong(t *testing.T) {
 		errorAnswer(429, "quota")(w, r)
 	})
 	client := clientFor(t, n)
-	client.timing = timing{budget: time.Minute, attempt: 10 * time.Second, patience: 10 * time.Second, spacing: 50 * time.Millisecond}
+	client.timing = timing{budget: time.Minute, attempt: 10 * time.Second, proof: 10 * time.Second, patience: 10 * time.Second, slowness: 10 * time.Second, spacing: 50 * time.Millisecond}
 	started := time.Now()
 	_, _, err := client.Challenge(t.Context(), challengeRequest())
 	if e := asError(t, err); e.Kind != KindBusy || len(n.asked()) != 1 || time.Since(started) > 10*time.Second {

@@ -36,7 +36,7 @@ func TestOpenBao(t *testing.T) {
 	server := startOpenBao(t)
 	tokenA, tokenB := server.enrol(t, hostA), server.enrol(t, hostB)
 	client := newClient(t, Config{Addresses: []string{server.address}, CAFile: server.caFile, AuthPath: "auth/tpm"})
-	client.timing = timing{budget: 10 * time.Second, attempt: 10 * time.Second, patience: 10 * time.Second, spacing: time.Second}
+	client.timing = timing{budget: 10 * time.Second, attempt: 10 * time.Second, proof: 10 * time.Second, patience: 10 * time.Second, slowness: 10 * time.Second, spacing: time.Second}
 	here := client.Nodes()[0]
 	anchor, err := issuer.ParseAnchor([]byte(server.rootPEM))
 	if err != nil {

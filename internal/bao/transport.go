@@ -65,14 +65,15 @@ func newTransport(roots *x509.CertPool, serverName string) *http.Transport {
 		Proxy:                  nil, // named, because the default would ask the environment
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, ServerName: serverName, MinVersion: tls.VersionTLS13},
-		TLSHandshakeTimeout:    10 * time.Second,
+		TLSHandshakeTimeout:    20 * time.Second,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        30 * time.Second,
-		// A server that lost its power closes no connection.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 3 * time.Second},
+		// A server that lost its power closes no connection. One that has ten thousand
+		// hosts at once answers a ping after seconds.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 10 * time.Second},
 	}
 }
 
