@@ -130,7 +130,7 @@ func TestWritesGoToTheActiveNode(t *testing.T) {
 			for op, handler := range path.Operations {
 				p := handler.Properties()
 				writes := op == logical.CreateOperation || op == logical.UpdateOperation || op == logical.DeleteOperation || op == logical.PatchOperation
-				if writes && !(p.ForwardPerformanceStandby && p.ForwardPerformanceSecondary) {
+				if writes && (!p.ForwardPerformanceStandby || !p.ForwardPerformanceSecondary) {
 					t.Errorf("%s %s is not forwarded", op, path.Pattern)
 				}
 			}

@@ -143,10 +143,10 @@ func TestFloodOfBadProofs(t *testing.T) {
 	check(t, err)
 	asks := body(t, request)
 	for n := range proofs {
-		switch {
-		case n%20 == 0:
+		switch n % 20 {
+		case 0:
 			bad(thief, attest.RuleEKAK)
-		case n%20 == 10:
+		case 10:
 			bad(mirror, attest.RuleSignature)
 		default: // the quote of another challenge
 			data := maps.Clone(spoilt)

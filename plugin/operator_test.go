@@ -363,10 +363,3 @@ func TestResponseSchemas(t *testing.T) {
 		}
 	}
 }
-
-func warnings(resp *logical.Response) int {
-	if resp == nil {
-		return 0
-	}
-	return len(resp.Warnings)
-}

@@ -102,8 +102,8 @@ func parseInventory(hosts []any) (lines []any, err error) {
 func (b *backend) planLine(ctx context.Context, s logical.Storage, pl *plan, i int, line any) error {
 	raw, _ := line.(map[string]any)
 	d := &framework.FieldData{Raw: raw, Schema: hostFields()}
-	if err := wellFormed(raw, d); err != nil {
-		pl.refused[fmt.Sprintf("line %d", i+1)] = err.Error()
+	if wrong := wellFormed(raw, d); wrong != nil {
+		pl.refused[fmt.Sprintf("line %d", i+1)] = wrong.Error()
 		return nil
 	}
 	p := planned{name: d.Get("name").(string), fields: d}

@@ -259,13 +259,13 @@ func TestTicketIsBoundByTheQuote(t *testing.T) {
 		"exchanged":           {Ticket: secret, Message: func(m *attest.LoginRequest) { m.Ticket = other }},
 		"one bit turned":      {Ticket: secret, Message: func(m *attest.LoginRequest) { m.Ticket = slices.Clone(secret); m.Ticket[0] ^= 1 }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			l.Role, l.Audience = string(byTicket), audience
 			f.fails(tpm, l, attest.RuleEKAK) // its AK is not pinned: S is not proven
 		})
 	}
 	for name, size := range map[string]int{"too short": attest.TicketSize - 1, "too long": attest.TicketSize + 1} {
-		t.Run(name, func(t *testing.T) { f.fails(tpm, with(make(attest.Ticket, size)), attest.RuleSyntax) })
+		t.Run(name, func(*testing.T) { f.fails(tpm, with(make(attest.Ticket, size)), attest.RuleSyntax) })
 	}
 	f.gets(tpm, with(secret))
 }

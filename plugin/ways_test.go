@@ -48,7 +48,7 @@ func TestRoleHasOneWayIn(t *testing.T) {
 }
 
 func TestUnknownHost(t *testing.T) {
-	eachStorage(t, func(t *testing.T, f *fleet) {
+	eachStorage(t, func(_ *testing.T, f *fleet) {
 		f.fails(f.tpm(), to(byAllowList), attest.RuleHostUnknown)
 		f.fails(f.tpm(), to(byTicket), attest.RuleHostUnknown)
 	})

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -79,16 +78,6 @@ func (e edit) bytes() (out []byte) {
 	}
 	out = binary.LittleEndian.AppendUint32(out, uint32(len(e.data)))
 	return append(out, e.data...)
-}
-
-// find is the index of the first event of the PCR whose data contains text.
-func (l *edited) find(t testing.TB, pcr uint32, text string) int {
-	t.Helper()
-	i := slices.IndexFunc(l.events, func(e edit) bool { return e.pcr == pcr && bytes.Contains(e.data, []byte(text)) })
-	if i < 0 {
-		t.Fatalf("no event in PCR %d with %q", pcr, text)
-	}
-	return i
 }
 
 // remeasure makes the event one that the TPM measured over this data.
