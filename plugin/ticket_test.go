@@ -273,7 +273,7 @@ func TestTicketIsBoundByTheQuote(t *testing.T) {
 // The AK of a board that is a host already, by whichever of its endorsement keys
 // it comes.
 func TestTicketForABoardThatIsAHost(t *testing.T) {
-	eachStorage(t, func(t *testing.T, f *fleet) {
+	eachStorage(t, func(_ *testing.T, f *fleet) {
 		tpm := f.tpm()
 		f.enrol("spire", tpm)
 		f.gets(tpm, to(byAllowList))
