@@ -44,7 +44,7 @@ var badInputs = []badInput{
 	{"OpenBao's certificate for another name", anotherName,
 		4, "challenge", "bad-certificate", "tls_server_name"},
 	{"host not enrolled", notEnrolled,
-		3, "login", "refused: host-unknown (HTTP 403)", "enrol this host: omen-agent identity"},
+		3, "login", "refused: host-unknown (HTTP 403)", "enrol this host: bao write auth/tpm/host/<name>"},
 	{"role that is not there", config(`"keylime"`, `"absent"`),
 		3, "challenge", "refused: role (HTTP 403)", "the role in agent.toml does not exist"},
 	{"auth method that is not there", config(`"auth/tpm"`, `"auth/absent"`),
