@@ -69,7 +69,7 @@ var sections = []section{
 	{
 		"A herd after a power cut",
 		"TPMs in software, each with its own keys and a client of its own (the agent's: new connection, three addresses, retries), enrolled and pinned beforehand, " +
-			"with reset counters one higher, attest at the same moment against three nodes; callers and servers share the machine, callers with a lower priority, and raft's time-outs are twice OpenBao's own. Medians of three. " +
+			"with reset counters one higher, attest at the same moment against three nodes; callers and servers share the machine, the one process that is all hosts connects 256 of them at a time, and raft's time-outs are twice OpenBao's own. Medians of three. " +
 			"Refused is a host of which a challenge or login ended with a refusal or an HTTP error, even if it came in by the next; calls that ended without an answer are told beside the figures.",
 		[]named{
 			{"herd_10000_seconds", plain("until the last of 10,000 is in")},

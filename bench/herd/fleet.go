@@ -37,11 +37,12 @@ func newFleet(ctx context.Context, o Options) (*fleet, error) {
 		return nil, err
 	}
 	f := &fleet{vendor: vendor.PEM(), hosts: make([]*host, o.Hosts)}
+	wires := make(chan struct{}, maxConnecting)
 	group := errgroup.Group{}
 	group.SetLimit(runtime.NumCPU())
 	for i := range f.hosts {
 		group.Go(func() (err error) {
-			f.hosts[i] = &host{name: fmt.Sprintf("bench-%05d", i)}
+			f.hosts[i] = &host{name: fmt.Sprintf("bench-%05d", i), wires: wires}
 			f.hosts[i].tpm, err = attacker.NewTPM(vendor, attacker.P256)
 			return err
 		})

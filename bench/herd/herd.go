@@ -42,9 +42,7 @@ func Measure(ctx context.Context, o Options) (figures map[string]float64, err er
 	}
 	o.Report("herd: %d first logins, 32 at once, in %.0f s", o.Hosts, time.Since(began).Seconds())
 	rounds := &rounds{}
-	rounds.rss, err = peak(ctx, f.cluster, func() error {
-		return behind(func() error { return rounds.play(ctx, f, o) })
-	})
+	rounds.rss, err = peak(ctx, f.cluster, func() error { return rounds.play(ctx, f, o) })
 	return rounds.figures(), err
 }
 

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/internal/bao"
 )
@@ -79,25 +77,4 @@ func TestProcessorTime(t *testing.T) {
 		}
 	}
 	t.Errorf("no time passes: %v", err)
-}
-
-// Priority is lowered for all threads, and is as before afterwards.
-func TestBehind(t *testing.T) {
-	before, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = behind(func() error {
-		got, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-		if 20-got != callers {
-			t.Errorf("nice value %d, want %d", 20-got, callers)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if after, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || after != before {
-		t.Errorf("nice value %d afterwards, %d before: %v", 20-after, 20-before, err)
-	}
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptrace"
 	"strings"
+	"sync"
 	"time"
 
 	"funlab.casa/omen/attest"
@@ -25,7 +27,14 @@ type host struct {
 	name   string
 	tpm    *attacker.TPM
 	client *bao.Client
+	wires  chan struct{} // of all hosts together
 }
+
+// maxConnecting is how many hosts make their request and its connection at once.
+// One process is not ten thousand computers: if it had as many TLS handshakes in
+// work, each host would take its own slowness for the server's. What a host waits
+// for here counts, and how many have asked and wait for an answer is not bounded.
+const maxConnecting = 256
 
 // powerCut is what a host goes through: its TPM counts one more reset, and its
 // connections are gone.
@@ -105,11 +114,7 @@ func (c *course) note(e *bao.Error) {
 }
 
 func (h *host) converse(ctx context.Context) error {
-	request, err := h.tpm.Request(role)
-	if err != nil {
-		return err
-	}
-	challenge, node, err := h.client.Challenge(ctx, *request)
+	challenge, node, err := h.challenge(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,4 +124,18 @@ func (h *host) converse(ctx context.Context) error {
 	}
 	_, err = h.client.Login(ctx, node, *login)
 	return err
+}
+
+// challenge gives its place back as soon as the host is connected.
+func (h *host) challenge(ctx context.Context) (*attest.Challenge, bao.Node, error) {
+	h.wires <- struct{}{}
+	release := sync.OnceFunc(func() { <-h.wires })
+	defer release()
+	request, err := h.tpm.Request(role)
+	if err != nil {
+		return nil, bao.Node{}, err
+	}
+	return h.client.Challenge(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { release() },
+	}), *request)
 }
