@@ -202,7 +202,7 @@ func (b *backend) judge(ctx context.Context, rd reader, p proof, a *admission) (
 	if err := b.checkCounters(ctx, rd, a, p); err != nil {
 		return nil, err
 	}
-	if a.role.RequireResident && slices.Contains(verify.ResidentKeys(p.message), false) {
+	if resident := verify.ResidentKeys(p.message); a.role.RequireResident && (len(resident) == 0 || slices.Contains(resident, false)) {
 		return nil, attest.Refuse(attest.RuleKey, "role %s wants keys that are proven to be in the TPM", p.message.Role)
 	}
 	judged, err := b.checkBoot(ctx, rd, a, p)

@@ -74,7 +74,7 @@ func roleFields() map[string]*framework.FieldSchema {
 		},
 		"require_resident": {
 			Type: framework.TypeBool, Default: false,
-			Description: "Refuse a login with a key that is not proven to be in the TPM.",
+			Description: "Refuse a login that shows no key, or one that is not proven to be in the TPM.",
 		},
 		"renew_after": {
 			Type:        framework.TypeDurationSecond,
