@@ -42,8 +42,8 @@ type backend struct {
 	random     io.Reader
 
 	// records keeps operators' changes apart from each other and from logins, and
-	// pins logins of one TPM or AK apart from each other, where the storage has no
-	// transactions.
+	// pins logins of one TPM or AK that write apart from each other: they decide by
+	// what is kept in memory, which no transaction guards.
 	records sync.RWMutex
 	pins    []*locksutil.LockEntry
 	learnt  group
@@ -161,10 +161,11 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			resp, err = nil, b.refusal(req, attest.Refuse(attest.RuleInternal, "panic: %v", p))
 		}
 	}()
-	if limit := longest(req.Path); spokenByHosts(req) && room(limit, req.Data) < 0 {
-		return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", limit))
-	}
-	if spokenByHosts(req) {
+	byHost := spokenByHosts(req)
+	if byHost {
+		if limit := longest(req.Path); room(limit, req.Data) < 0 {
+			return nil, b.refusal(req, attest.Refuse(attest.RuleSize, "message of more than %d bytes", limit))
+		}
 		leave, err := b.working.enter(ctx, req.Path == loginPath)
 		if err != nil {
 			return nil, b.refusal(req, err)
@@ -172,7 +173,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		defer leave()
 	}
 	resp, err = b.Backend.HandleRequest(ctx, req)
-	if err == nil && resp.IsError() && spokenByHosts(req) {
+	if err == nil && resp.IsError() && byHost {
 		return nil, b.refusal(req, attest.Refuse(attest.RuleSyntax, "%v", resp.Error()))
 	}
 	if resp != nil && reflect.ValueOf(*resp).IsZero() {

@@ -13,16 +13,8 @@ import (
 )
 
 func (b *backend) pathPendingList() *framework.Path {
-	return &framework.Path{
-		Pattern:      pendingPrefix + "?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "pending-hosts"},
-		Fields:       pageFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: listed(pendingPrefix, describePending, "List the TPMs that wait for approval."),
-		},
-		HelpSynopsis:    pendingSynopsis,
-		HelpDescription: pendingDescription,
-	}
+	return pagedPath(pendingPrefix+"?$", "pending-hosts", pendingSynopsis, pendingDescription,
+		listed(pendingPrefix, describePending, "List the TPMs that wait for approval."))
 }
 
 func (b *backend) pathPending() *framework.Path {

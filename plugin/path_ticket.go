@@ -17,16 +17,9 @@ import (
 )
 
 func (b *backend) pathTicketList() *framework.Path {
-	return &framework.Path{
-		Pattern:      ticketPrefix + "$", // without the slash it is the path that issues
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tickets"},
-		Fields:       pageFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: listed(ticketPrefix, describeTicket, "List the tickets by their SHA-256."),
-		},
-		HelpSynopsis:    ticketsSynopsis,
-		HelpDescription: ticketDescription,
-	}
+	// Without the slash it is the path that issues.
+	return pagedPath(ticketPrefix+"$", "tickets", ticketsSynopsis, ticketDescription,
+		listed(ticketPrefix, describeTicket, "List the tickets by their SHA-256."))
 }
 
 func (b *backend) pathNewTicket() *framework.Path {

@@ -48,21 +48,24 @@ func written(callback framework.OperationFunc, summary string) *framework.PathOp
 
 // listPath is the path that lists the names under a prefix, page by page.
 func listPath(prefix, suffix, synopsis string) *framework.Path {
+	return pagedPath(prefix+"?$", suffix, synopsis, synopsis, &framework.PathOperation{
+		Callback: listOf(prefix),
+		Summary:  synopsis,
+		Responses: ok(map[string]*framework.FieldSchema{
+			"keys": {Type: framework.TypeStringSlice, Description: "The names."},
+		}),
+	})
+}
+
+// pagedPath is a path that lists page by page and does nothing else.
+func pagedPath(pattern, suffix, synopsis, description string, list *framework.PathOperation) *framework.Path {
 	return &framework.Path{
-		Pattern:      prefix + "?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: suffix},
-		Fields:       pageFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Callback: listOf(prefix),
-				Summary:  synopsis,
-				Responses: ok(map[string]*framework.FieldSchema{
-					"keys": {Type: framework.TypeStringSlice, Description: "The names."},
-				}),
-			},
-		},
+		Pattern:         pattern,
+		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: suffix},
+		Fields:          pageFields(),
+		Operations:      map[logical.Operation]framework.OperationHandler{logical.ListOperation: list},
 		HelpSynopsis:    synopsis,
-		HelpDescription: synopsis,
+		HelpDescription: description,
 	}
 }
 

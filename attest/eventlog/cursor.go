@@ -24,31 +24,25 @@ func (c *cursor) take(n uint64) []byte {
 	return taken
 }
 
-func (c *cursor) uint16() (v uint16) {
-	if len(c.rest) < 2 {
-		c.rest, c.short = nil, true
-		return 0
+func (c *cursor) uint16() uint16 {
+	if b := c.take(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
 	}
-	v, c.rest = binary.LittleEndian.Uint16(c.rest), c.rest[2:]
-	return v
+	return 0
 }
 
-func (c *cursor) uint32() (v uint32) {
-	if len(c.rest) < 4 {
-		c.rest, c.short = nil, true
-		return 0
+func (c *cursor) uint32() uint32 {
+	if b := c.take(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
 	}
-	v, c.rest = binary.LittleEndian.Uint32(c.rest), c.rest[4:]
-	return v
+	return 0
 }
 
-func (c *cursor) uint64() (v uint64) {
-	if len(c.rest) < 8 {
-		c.rest, c.short = nil, true
-		return 0
+func (c *cursor) uint64() uint64 {
+	if b := c.take(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
 	}
-	v, c.rest = binary.LittleEndian.Uint64(c.rest), c.rest[8:]
-	return v
+	return 0
 }
 
 // done reports whether everything was read and nothing more.

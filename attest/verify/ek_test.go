@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/attacker"
 	"funlab.casa/omen/attest/verify"
 	"funlab.casa/omen/attest/verify/provertest"
 	"funlab.casa/omen/tpmsim"
@@ -164,10 +165,9 @@ func TestCheckEKWithoutRoots(t *testing.T) {
 // A root that is the EK's own certificate is nobody's word for the TPM.
 func TestCheckEKPinnedAsItsOwnRoot(t *testing.T) {
 	c := newCast(t)
-	own := &provertest.Vendor{}
 	certificate, err := x509.ParseCertificate(c.liar.EKCertificate)
 	check(t, err)
-	own.Certificate = certificate
+	own := &provertest.Vendor{Vendor: &attacker.Vendor{Certificate: certificate}}
 	_, err = verify.CheckEK(c.liar.EKCertificate, nil, roots(t, own.PEM()), time.Now())
 	wantRule(t, err, attest.RuleEKCertificate)
 }

@@ -55,7 +55,7 @@ func forwarded(callback framework.OperationFunc) *framework.PathOperation {
 }
 
 // challengeSize is the length of a sealed challenge of the tpm method in base64.
-const challengeSize = 364
+const challengeSize = 448
 
 // challenge answers as the tpm method answers a known host.
 func challenge(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

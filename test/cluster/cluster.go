@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"funlab.casa/omen/test/authority"
 )
 
 // Config says what to start. Its zero value is three nodes without plugins.
@@ -39,7 +41,7 @@ type Cluster struct {
 
 	config   Config
 	dir      string
-	ca       *authority
+	ca       *authority.Authority
 	web      *http.Client
 	password string // of the administrator
 	token    string // the administrator's, once there is one
@@ -93,14 +95,14 @@ func prepare(config Config) (*Cluster, error) {
 
 // furnish makes the files that all nodes share, and each node's own.
 func (c *Cluster) furnish() (err error) {
-	if c.ca, err = newAuthority(); err != nil {
+	if c.ca, err = authority.New("cluster CA"); err != nil {
 		return err
 	}
 	c.web = webClient(c.ca)
 	seal := make([]byte, 32)
 	_, _ = rand.Read(seal)
 	err = errors.Join(
-		os.WriteFile(c.CAFile, c.ca.pem(), 0o600),
+		os.WriteFile(c.CAFile, c.ca.PEM(), 0o600),
 		os.WriteFile(filepath.Join(c.dir, "seal.key"), seal, 0o600),
 	)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,7 +49,7 @@ func (n *Node) furnish() error {
 			return err
 		}
 	}
-	certificate, key, err := n.cluster.ca.serverPair()
+	certificate, key, err := n.cluster.ca.ServerPair("127.0.0.1", nil, []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/openbao/openbao/api/v2"
+
+	"funlab.casa/omen/test/authority"
 )
 
 // initialise is what the server makes besides the CAs: an administrator, the
@@ -32,8 +34,8 @@ func (b *OpenBao) initialise(names []HostNames) []group {
 		{"tpm", []request{
 			{"enable", "sys/auth/tpm", map[string]any{"type": "tpm"}},
 			{"config", "auth/tpm/config", map[string]any{
-				"virtual_roots":    string(certificatePEM(b.world.VendorRoot().Raw)),
-				"ek_intermediates": string(certificatePEM(b.world.VendorIssuer().Raw)),
+				"virtual_roots":    string(authority.CertificatePEM(b.world.VendorRoot().Raw)),
+				"ek_intermediates": string(authority.CertificatePEM(b.world.VendorIssuer().Raw)),
 				"audiences":        []string{BaoAudience},
 			}},
 			{"role", "auth/tpm/role/" + AgentRole, map[string]any{
@@ -49,7 +51,7 @@ func (b *OpenBao) httpClient() *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
-			TLSClientConfig:   &tls.Config{RootCAs: b.world.ca.pool(), MinVersion: tls.VersionTLS12},
+			TLSClientConfig:   &tls.Config{RootCAs: b.world.ca.Pool(), MinVersion: tls.VersionTLS12},
 			DisableKeepAlives: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -102,7 +102,7 @@ func (b *OpenBao) install(ctx context.Context, names []HostNames) error {
 			return err
 		}
 	}
-	certificate, key, err := b.world.ca.serverPair([]string{b.Host.FQDN()}, []net.IP{net.ParseIP(b.Host.IP)})
+	certificate, key, err := b.world.ca.ServerPair(b.Host.FQDN(), []string{b.Host.FQDN()}, []net.IP{net.ParseIP(b.Host.IP)})
 	if err != nil {
 		return err
 	}

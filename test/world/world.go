@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"funlab.casa/omen/test/authority"
 	"funlab.casa/omen/tpmsim"
 )
 
@@ -34,7 +35,7 @@ type World struct {
 	place        place
 	dir          string // of this world, in memory
 	vendor       *tpmsim.CA
-	ca           *authority
+	ca           *authority.Authority
 	root         []byte // of the Book of Omens, PEM, once OpenBao has made it
 	intermediate []byte
 	hosts        []*Host
@@ -63,7 +64,7 @@ func New() (*World, error) {
 	if err := os.Chmod(w.dir, 0o711); err != nil {
 		return nil, err
 	}
-	if w.ca, err = newAuthority("Fun Lab server CA"); err != nil {
+	if w.ca, err = authority.New("Fun Lab server CA"); err != nil {
 		return nil, err
 	}
 	if w.vendor, err = tpmsim.NewCA(filepath.Join(w.dir, "vendor")); err != nil {
@@ -92,7 +93,7 @@ func (w *World) AddHost(ctx context.Context, name, address string) (*Host, error
 	if err := errors.Join(h.addUsers(ctx), h.installPrograms(ctx, w.Tools), h.MkdirAll("/etc/omen-agent", 0o755)); err != nil {
 		return nil, fmt.Errorf("prepare host %s: %w", name, err)
 	}
-	if err := h.WriteFile(BaoCAFile, w.ca.pem(), 0o644); err != nil {
+	if err := h.WriteFile(BaoCAFile, w.ca.PEM(), 0o644); err != nil {
 		return nil, err
 	}
 	if w.root != nil {
