@@ -12,23 +12,18 @@ import (
 	"slices"
 
 	"funlab.casa/omen/install/beneath"
-	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
 )
 
-// Names beside the link, in Keylime's configuration directory.
-const (
-	parkedLink   = ".certs.omen"     // the link before the exchange, the folder after it
-	parkedFolder = ".certs.omen-old" // the folder, where there is no exchange
-)
-
-// ErrNotAdoptable means that /etc/keylime/certs holds what we would not have
-// put there, so it is left alone.
+// ErrNotAdoptable means that the set's folder holds what we would not have put
+// there, so it is left alone.
 var ErrNotAdoptable = errors.New("cannot be taken over")
 
-const tidyHint = "move what does not belong there out of " + keylime.CertsDir + ", then run again"
+func (s Set) tidyHint() string {
+	return "move what does not belong there out of " + s.Folder + ", then run again"
+}
 
-// certsState is what stands at /etc/keylime/certs.
+// certsState is what stands at the set's folder.
 type certsState int
 
 const (
@@ -38,10 +33,12 @@ const (
 )
 
 // linkTarget is the text of our link.
-func (i *Installer) linkTarget() string { return filepath.Join(i.stateDir(), setsName, currentName) }
+func (i *Installer) linkTarget() string {
+	return filepath.Join(i.stateDir(), i.set().Name, currentName)
+}
 
 func (c *Change) stateOfCerts() (certsState, error) {
-	info, err := c.config.Stat(keylime.CertsName)
+	info, err := c.config.Stat(c.set().link())
 	if err != nil {
 		return certsAbsent, err
 	}
@@ -51,21 +48,21 @@ func (c *Change) stateOfCerts() (certsState, error) {
 	case beneath.Folder:
 		return certsFolder, nil
 	case beneath.Link:
-		target, err := c.config.ReadLink(keylime.CertsName)
+		target, err := c.config.ReadLink(c.set().link())
 		if err != nil {
 			return certsAbsent, err
 		}
 		if target == c.installer.linkTarget() {
 			return certsLinked, nil
 		}
-		return certsAbsent, remedy.Errorf("remove the link, after copying what it leads to if that is still needed", "%s is a link to %s: %w", keylime.CertsDir, target, ErrNotAdoptable)
+		return certsAbsent, remedy.Errorf("remove the link, after copying what it leads to if that is still needed", "%s is a link to %s: %w", c.set().Folder, target, ErrNotAdoptable)
 	}
-	return certsAbsent, remedy.Errorf(tidyHint, "%s is neither folder nor link: %w", keylime.CertsDir, ErrNotAdoptable)
+	return certsAbsent, remedy.Errorf(c.set().tidyHint(), "%s is neither folder nor link: %w", c.set().Folder, ErrNotAdoptable)
 }
 
 // makeLink puts the link where nothing stands.
 func (c *Change) makeLink() error {
-	if err := c.config.Symlink(c.installer.linkTarget(), keylime.CertsName); err != nil {
+	if err := c.config.Symlink(c.installer.linkTarget(), c.set().link()); err != nil {
 		return err
 	}
 	c.linkMade = true
@@ -75,18 +72,18 @@ func (c *Change) makeLink() error {
 // copyFolder copies the folder into a generation of its own, 0 where there is
 // none yet, and changes nothing else.
 func (c *Change) copyFolder() ([]beneath.File, int, error) {
-	folder, err := c.config.Sub(keylime.CertsName)
+	folder, err := c.config.Sub(c.set().link())
 	if err != nil {
 		return nil, none, err
 	}
 	defer folder.Close()
 	files, err := readPlain(folder)
 	if err != nil {
-		return nil, none, &remedy.Error{Err: fmt.Errorf("%s %w: %w", keylime.CertsDir, ErrNotAdoptable, err), Hint: tidyHint}
+		return nil, none, &remedy.Error{Err: fmt.Errorf("%s %w: %w", c.set().Folder, ErrNotAdoptable, err), Hint: c.set().tidyHint()}
 	}
 	for at := range files {
 		if err := c.judgeFound(&files[at]); err != nil {
-			return nil, none, remedy.Errorf(tidyHint, "%s/%s %w: %w", keylime.CertsDir, files[at].Name, ErrNotAdoptable, err)
+			return nil, none, remedy.Errorf(c.set().tidyHint(), "%s/%s %w: %w", c.set().Folder, files[at].Name, ErrNotAdoptable, err)
 		}
 	}
 	number, err := c.store.next()
@@ -134,18 +131,18 @@ func (c *Change) adopt(number int, copied []beneath.File) error {
 	if err := c.store.switchTo(number); err != nil {
 		return err
 	}
-	if err := c.config.Symlink(c.installer.linkTarget(), parkedLink); err != nil {
+	if err := c.config.Symlink(c.installer.linkTarget(), c.set().parkedLink()); err != nil {
 		return err
 	}
-	err := c.config.Exchange(parkedLink, keylime.CertsName)
+	err := c.config.Exchange(c.set().parkedLink(), c.set().link())
 	switch {
 	case err == nil:
-		err = c.discard(parkedLink, copied, func() error { return c.config.Exchange(parkedLink, keylime.CertsName) })
+		err = c.discard(c.set().parkedLink(), copied, func() error { return c.config.Exchange(c.set().parkedLink(), c.set().link()) })
 	case beneath.CannotExchange(err):
 		err = c.replace(copied)
 	}
 	if err != nil {
-		return errors.Join(err, c.removeIfLink(parkedLink))
+		return errors.Join(err, c.removeIfLink(c.set().parkedLink()))
 	}
 	return c.config.Sync()
 }
@@ -155,22 +152,22 @@ func (c *Change) adopt(number int, copied []beneath.File) error {
 // removed first. For that moment nothing stands at the path; an installation
 // that was interrupted there is mended by the next one.
 func (c *Change) replace(copied []beneath.File) error {
-	err := c.config.Rename(keylime.CertsName, parkedFolder)
+	err := c.config.Rename(c.set().link(), c.set().parkedFolder())
 	if beneath.CannotExchange(err) {
-		if err := c.discard(keylime.CertsName, copied, nothing); err != nil {
+		if err := c.discard(c.set().link(), copied, nothing); err != nil {
 			return err
 		}
-		return c.config.Rename(parkedLink, keylime.CertsName)
+		return c.config.Rename(c.set().parkedLink(), c.set().link())
 	}
 	if err != nil {
 		return err
 	}
-	back := func() error { return c.config.Rename(parkedFolder, keylime.CertsName) }
-	if err := c.config.Rename(parkedLink, keylime.CertsName); err != nil {
+	back := func() error { return c.config.Rename(c.set().parkedFolder(), c.set().link()) }
+	if err := c.config.Rename(c.set().parkedLink(), c.set().link()); err != nil {
 		return errors.Join(err, back())
 	}
-	return c.discard(parkedFolder, copied, func() error {
-		return errors.Join(c.config.Rename(keylime.CertsName, parkedLink), back())
+	return c.discard(c.set().parkedFolder(), copied, func() error {
+		return errors.Join(c.config.Rename(c.set().link(), c.set().parkedLink()), back())
 	})
 }
 
@@ -182,7 +179,7 @@ func (c *Change) discard(name string, copied []beneath.File, putBack func() erro
 	same, err := c.holds(name, copied)
 	if err == nil && !same {
 		err = remedy.Errorf("find what writes there (a timer of the manual set-up?), stop it, run again",
-			"%s changed while it was taken over: %w", keylime.CertsDir, ErrNotAdoptable)
+			"%s changed while it was taken over: %w", c.set().Folder, ErrNotAdoptable)
 	}
 	if err != nil {
 		return errors.Join(err, putBack())

@@ -173,7 +173,7 @@ func (h *host) begin() *Change {
 	lock, err := h.installer.lock()
 	h.must(err)
 	c := &Change{installer: h.installer, lock: lock, number: none, previous: none}
-	opened, err := openStore(h.installer.root(), h.installer.stateDir())
+	opened, err := openStore(h.installer.root(), h.installer.stateDir(), KeylimeSet)
 	h.must(err)
 	c.store = &opened
 	c.config, err = h.installer.openConfig()
@@ -199,8 +199,8 @@ func TestCrashAfterTheExchange(t *testing.T) {
 	copied, number, err := c.copyFolder()
 	h.must(err)
 	h.must(c.store.switchTo(number))
-	h.must(c.config.Symlink(h.installer.linkTarget(), parkedLink))
-	h.must(c.config.Exchange(parkedLink, keylime.CertsName))
+	h.must(c.config.Symlink(h.installer.linkTarget(), KeylimeSet.parkedLink()))
+	h.must(c.config.Exchange(KeylimeSet.parkedLink(), keylime.CertsName))
 	h.must(c.release())
 	if len(copied) != 5 {
 		t.Fatalf("copied %d files", len(copied))
@@ -221,11 +221,11 @@ func TestFolderOnALowerLayer(t *testing.T) {
 	before := h.contents("etc/keylime/certs")
 	cell.Cover(t, h.path("etc"), filepath.Join(root, "layers"))
 	c := h.begin()
-	h.must(c.config.Symlink("x", parkedLink))
-	if err := c.config.Exchange(parkedLink, keylime.CertsName); err == nil {
+	h.must(c.config.Symlink("x", KeylimeSet.parkedLink()))
+	if err := c.config.Exchange(KeylimeSet.parkedLink(), keylime.CertsName); err == nil {
 		t.Fatal("this overlay exchanges; the test shows nothing")
 	}
-	if err := c.config.Rename(keylime.CertsName, parkedFolder); err == nil {
+	if err := c.config.Rename(keylime.CertsName, KeylimeSet.parkedFolder()); err == nil {
 		t.Fatal("this overlay renames; the test shows nothing")
 	}
 	h.must(c.release())

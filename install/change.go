@@ -35,6 +35,8 @@ type Change struct {
 	rolled    bool
 }
 
+func (c *Change) set() Set { return c.installer.set() }
+
 // Generation is the number of the set that Install made current.
 func (c *Change) Generation() int { return c.number }
 
@@ -58,7 +60,7 @@ func (c *Change) install(ctx context.Context, items []Item) error {
 		return errors.New("nothing to install: no item has a certificate")
 	}
 	i := c.installer
-	opened, err := openStore(i.root(), i.stateDir())
+	opened, err := openStore(i.root(), i.stateDir(), i.set())
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (c *Change) compose(before []beneath.File) ([]beneath.File, error) {
 	files = append(files, beneath.File{Name: keylime.BundleFile, Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: bundle(authorities)})
 	files = append(files, notIn(before, files)...)
 	if len(files) > maxFiles { // it could be written, and never be read again
-		return nil, remedy.Errorf(tidyHint, "the set would have %d files, at most %d", len(files), maxFiles)
+		return nil, remedy.Errorf(c.set().tidyHint(), "the set would have %d files, at most %d", len(files), maxFiles)
 	}
 	return files, nil
 }
@@ -205,10 +207,14 @@ func notIn(before, files []beneath.File) []beneath.File {
 }
 
 func (m member) files() []beneath.File {
-	return []beneath.File{
+	files := []beneath.File{
 		{Name: m.item.Name + ".crt", Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: m.fresh.chainPEM()},
 		{Name: m.item.Name + ".key", Mode: keyMode, UID: m.owner.UID, GID: m.owner.GID, Content: m.fresh.key},
 	}
+	if m.item.Sealed != nil {
+		files = append(files, sealedFile(m))
+	}
+	return files
 }
 
 // concerned picks the services that have something new to read.
@@ -238,7 +244,7 @@ func (c *Change) undo() error {
 		errs = append(errs, c.written[at].Undo(c.config))
 	}
 	if c.linkMade {
-		errs = append(errs, c.config.Remove(keylime.CertsName), c.config.Sync())
+		errs = append(errs, c.config.Remove(c.set().link()), c.config.Sync())
 	}
 	if c.number != none {
 		errs = append(errs, c.store.switchTo(c.previous))

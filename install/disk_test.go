@@ -106,7 +106,7 @@ func TestDiskReadOnly(t *testing.T) {
 func TestNoReaderSeesAMixture(t *testing.T) {
 	h := newHost(t)
 	h.must(h.installer.makeStore())
-	s, err := openStore(h.root, DefaultStateDir)
+	s, err := openStore(h.root, DefaultStateDir, KeylimeSet)
 	h.must(err)
 	defer s.close()
 	var stop atomic.Bool

@@ -17,7 +17,6 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
-	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -36,6 +35,7 @@ var ErrBusy = errors.New("another omen-agent is installing")
 type Installer struct {
 	Root     string        // "" for "/"; every path but a start command is inside it
 	StateDir string        // "" for DefaultStateDir
+	Set      Set           // zero for KeylimeSet
 	Log      *slog.Logger  // nil for none
 	Outage   time.Duration // 0 for 55 s: how long one service may take to be back
 }
@@ -52,6 +52,13 @@ func (i *Installer) stateDir() string {
 		return DefaultStateDir
 	}
 	return filepath.Clean(i.StateDir)
+}
+
+func (i *Installer) set() Set {
+	if i.Set == (Set{}) {
+		return KeylimeSet
+	}
+	return i.Set
 }
 
 func (i *Installer) log() *slog.Logger {
@@ -92,7 +99,7 @@ func (i *Installer) Install(ctx context.Context, items []Item) (*Change, error) 
 
 // explainDisk adds what to do about a disk that takes nothing more.
 func (i *Installer) explainDisk(err error) error {
-	where := i.stateDir() + " and " + keylime.ConfigDir
+	where := i.stateDir() + " and " + i.set().parent()
 	switch {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return &remedy.Error{Err: err, Hint: "free some space below " + where + "; the old certificates are in place"}
@@ -131,7 +138,7 @@ func (i *Installer) makeStore() error {
 		return err
 	}
 	defer state.Close()
-	sets, err := ownFolder(state, setsName)
+	sets, err := ownFolder(state, i.set().Name)
 	if err != nil {
 		return err
 	}
@@ -162,17 +169,18 @@ func ownFolder(parent *beneath.Dir, name string) (*beneath.Dir, error) {
 	return dir, nil
 }
 
-// openConfig opens Keylime's configuration directory, made when missing: with
-// its main files in /usr/etc, or an agent that has none, it need not exist.
+// openConfig opens the directory that the set's link stands in, made when missing:
+// Keylime's, with its main files in /usr/etc, or an agent that has none, need not
+// exist.
 func (i *Installer) openConfig() (*beneath.Dir, error) {
-	config, err := beneath.Open(i.root(), keylime.ConfigDir)
+	config, err := beneath.Open(i.root(), i.set().parent())
 	if !errors.Is(err, fs.ErrNotExist) {
 		return config, err
 	}
-	parent, err := beneath.Open(i.root(), filepath.Dir(keylime.ConfigDir))
+	parent, err := beneath.Open(i.root(), filepath.Dir(i.set().parent()))
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	return parent.Make(filepath.Base(keylime.ConfigDir), 0o755, os.Geteuid(), os.Getegid())
+	return parent.Make(filepath.Base(i.set().parent()), 0o755, os.Geteuid(), os.Getegid())
 }

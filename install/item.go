@@ -14,6 +14,7 @@ type Item struct {
 	Profile      string // a name from keylime.Profiles
 	Chain        []byte // PEM, leaf first, then intermediates
 	Key          KeyPEM // PEM, PKCS#8 or SEC 1
+	Sealed       []byte // what Key comes back from after a reboot; nil: Key itself is on the disk
 	CA           []byte // PEM, up to and with the self-signed root
 	Agents       []string
 	AgentVersion string // of rust-keylime, where it cannot be learnt from the agent or its package

@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	setsName    = "keylime"     // the folder of generations, below the state directory
 	currentName = "current"     // the link in it
 	waitingLink = "current.new" // becomes current by one rename
 	wayMode     = 0o711         // folders on the way: to pass, not to list
@@ -26,8 +25,12 @@ const (
 // generationName is the only shape of a folder that is ours.
 var generationName = regexp.MustCompile(`^gen-[0-9]{6}$`)
 
-// store is the folder of generations.
-type store struct{ dir *beneath.Dir }
+// store is the folder of generations of one set.
+type store struct {
+	dir  *beneath.Dir
+	root string
+	set  Set
+}
 
 // none is the number of no generation.
 const none = -1
@@ -35,14 +38,14 @@ const none = -1
 func nameOf(number int) string { return fmt.Sprintf("gen-%06d", number) }
 
 // openStore opens the folder of generations.
-func openStore(root, stateDir string) (store, error) {
+func openStore(root, stateDir string, set Set) (store, error) {
 	state, err := beneath.Open(root, stateDir)
 	if err != nil {
 		return store{}, err
 	}
 	defer state.Close()
-	dir, err := state.Sub(setsName)
-	return store{dir}, err
+	dir, err := state.Sub(set.Name)
+	return store{dir: dir, root: root, set: set}, err
 }
 
 func (s store) close() { s.dir.Close() }
@@ -103,11 +106,27 @@ func (s store) write(number int, files []beneath.File) error {
 	}
 	defer dir.Close()
 	for _, file := range files {
-		if err := dir.Create(file); err != nil {
-			return errors.Join(err, s.dir.RemoveFlat(nameOf(number)))
+		if err := s.writeFile(dir, number, files, file); err != nil {
+			return errors.Join(err, s.remove(number))
 		}
 	}
 	return errors.Join(dir.Sync(), s.dir.Sync())
+}
+
+// writeFile writes one file of a generation: a sealed key as a link to the tmpfs.
+func (s store) writeFile(dir *beneath.Dir, number int, files []beneath.File, f beneath.File) error {
+	if !isSealed(files, f.Name) {
+		return dir.Create(f)
+	}
+	if err := s.writePlain(number, f); err != nil {
+		return err
+	}
+	return dir.Symlink(s.runPath(number, f.Name), f.Name)
+}
+
+// remove takes a generation away, from the disk and from the tmpfs.
+func (s store) remove(number int) error {
+	return errors.Join(s.removePlain(number), s.dir.RemoveFlat(nameOf(number)))
 }
 
 // read returns every file of a generation. A key belongs to its service, which
@@ -120,6 +139,9 @@ func (s store) read(number int) ([]beneath.File, error) {
 	}
 	defer dir.Close()
 	return readEach(dir, func(name string) (beneath.File, error) {
+		if target, err := dir.ReadLink(name); err == nil && target == s.runPath(number, name) {
+			return s.readPlain(number, name)
+		}
 		file, err := dir.Read(name, maxFile)
 		if errors.Is(err, beneath.ErrNotPlain) || errors.Is(err, beneath.ErrTooLarge) {
 			return beneath.File{Name: name}, nil
@@ -181,7 +203,7 @@ func (s store) prune(keep ...int) error {
 	errs := []error{s.dir.Remove(waitingLink)}
 	for _, number := range numbers {
 		if !slices.Contains(keep, number) {
-			errs = append(errs, s.dir.RemoveFlat(nameOf(number)))
+			errs = append(errs, s.remove(number))
 		}
 	}
 	return errors.Join(append(errs, s.dir.Sync())...)

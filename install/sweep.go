@@ -6,7 +6,6 @@ import (
 	"errors"
 
 	"funlab.casa/omen/install/beneath"
-	"funlab.casa/omen/install/keylime"
 )
 
 // sweep clears away what an interrupted installation has left: sets that never
@@ -19,7 +18,7 @@ func (c *Change) sweep() error {
 	if err := c.store.prune(c.previous, older); err != nil {
 		return err
 	}
-	return errors.Join(c.sweepFolder(parkedLink), c.sweepFolder(parkedFolder))
+	return errors.Join(c.sweepFolder(c.set().parkedLink()), c.sweepFolder(c.set().parkedFolder()))
 }
 
 // sweepFolder removes a parked link. A parked folder goes back when nothing
@@ -33,12 +32,12 @@ func (c *Change) sweepFolder(name string) error {
 	if err != nil || parked.Kind != beneath.Folder {
 		return err
 	}
-	place, err := c.config.Stat(keylime.CertsName)
+	place, err := c.config.Stat(c.set().link())
 	if err != nil {
 		return err
 	}
 	if place.Kind == beneath.Absent {
-		return c.config.Rename(name, keylime.CertsName)
+		return c.config.Rename(name, c.set().link())
 	}
 	numbers, err := c.store.numbers()
 	if err != nil {
@@ -53,6 +52,6 @@ func (c *Change) sweepFolder(name string) error {
 			return c.config.RemoveFlat(name)
 		}
 	}
-	c.installer.log().Warn("folder of an interrupted installation left in place", "path", keylime.ConfigDir+"/"+name)
+	c.installer.log().Warn("folder of an interrupted installation left in place", "path", c.set().parent()+"/"+name)
 	return nil
 }

@@ -63,7 +63,7 @@ func (i *Installer) Verify(ctx context.Context, items []Item) []Finding {
 // installed reads the current set without the lock: the folder that is opened
 // stays whole, whatever current points to by then.
 func (i *Installer) installed() (int, []beneath.File, error) {
-	s, err := openStore(i.root(), i.stateDir())
+	s, err := openStore(i.root(), i.stateDir(), i.set())
 	if err != nil {
 		return none, nil, errors.Join(ErrNotInstalled, err)
 	}

@@ -26,7 +26,7 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newKey(tb testing.TB) *ecdsa.PrivateKey {
+func newTestKey(tb testing.TB) *ecdsa.PrivateKey {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -51,7 +51,7 @@ func caTemplate(name string) *x509.Certificate {
 // newAuthority issues template by parent, or by itself when parent is nil.
 func newAuthority(tb testing.TB, template *x509.Certificate, parent *authority) *authority {
 	tb.Helper()
-	a := &authority{key: newKey(tb)}
+	a := &authority{key: newTestKey(tb)}
 	if parent == nil {
 		parent = &authority{cert: template, key: a.key}
 	}
@@ -97,11 +97,11 @@ type world struct {
 // addresses. Making two CAs takes a millisecond.
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	key, err := NewKey("file")
+	key, err := NewKey(tb.Context(), ModeFile, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w := &world{key: key, public: key.private().Public()}
+	w := &world{key: key, public: key.signer().Public()}
 	w.request = Request{
 		Name:       "verifier",
 		CommonName: "verifier.keylime.example",

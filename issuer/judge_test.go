@@ -189,7 +189,7 @@ func TestJudgeRefusesForm(t *testing.T) {
 		{"not a certificate", RuleSyntax, replied(func(r *Reply, _ *world) {
 			r.Certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----"
 		})},
-		{"another key", RuleKey, func(t *testing.T, w *world) { w.public = newKey(t).Public() }},
+		{"another key", RuleKey, func(t *testing.T, w *world) { w.public = newTestKey(t).Public() }},
 	})
 }
 

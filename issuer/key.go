@@ -3,13 +3,14 @@
 package issuer
 
 import (
+	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,49 +19,79 @@ import (
 	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"funlab.casa/omen/internal/tpm"
 )
 
-// ErrKeyModeLater is wrapped by the error for a key mode that is planned but
-// not in this release.
-var ErrKeyModeLater = errors.New("comes in a later release")
-
-// CheckKeyMode says whether NewKey can make a key of this mode, without making
-// one. "file", and "" which means the same, are the only ones so far.
-func CheckKeyMode(mode string) error {
-	switch mode {
-	case "", "file":
-		return nil
-	case "sealed", "tpm", "auto":
-		return fmt.Errorf(`key = %q %w; key = "file", or no key line at all, works today`, mode, ErrKeyModeLater)
-	}
-	return fmt.Errorf(`key = %q: unknown key mode: want "file"`, clean(mode))
-}
-
 // Key is an EC P-256 key pair made on this host for one certificate. It prints
-// and serialises as "[key]". Its methods may be called concurrently.
+// and serialises as "[key]". Its methods may be called concurrently, but for those
+// that use the TPM.
 type Key struct {
-	// A function: package fmt follows pointers in unexported fields when the
-	// verb does not fit them, but prints of a function only its address.
-	private func() *ecdsa.PrivateKey
-	spki    []byte
+	// Functions: package fmt follows pointers in unexported fields when the verb
+	// does not fit them, but prints of a function only its address.
+	signer   func() crypto.Signer
+	text     func() ([]byte, error) // the key file
+	mode     Mode
+	spki     []byte
+	resident *tpm.Blob // nil: the private half is not in the TPM
 }
 
-// NewKey makes a fresh key. Its mode says where the private half may live; see
-// [CheckKeyMode] for the modes and the errors.
-func NewKey(mode string) (*Key, error) {
-	if err := CheckKeyMode(mode); err != nil {
+// NewKey makes a fresh key of a mode that is not auto. storage is needed for
+// ModeResident only, and then for as long as the key signs.
+func NewKey(ctx context.Context, mode Mode, storage Storage) (*Key, error) {
+	if err := CheckMode(mode); err != nil {
 		return nil, err
 	}
+	var key *Key
+	var err error
+	switch {
+	case mode == ModeResident && storage != nil:
+		key, err = residentKey(ctx, storage)
+	case mode == ModeFile || mode == ModeSealed:
+		key, err = softKey(mode)
+	default:
+		err = fmt.Errorf("no key of mode %q can be made here", mode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, nil
+}
+
+// softKey makes a key in memory.
+func softKey(mode Mode) (*Key, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
+		return nil, err
 	}
-	spki, err := x509.MarshalPKIXPublicKey(private.Public())
+	key, err := newKey(mode, private)
+	if err != nil {
+		return nil, err
+	}
+	key.text = func() ([]byte, error) {
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		return pem.EncodeToMemory(&pem.Block{Type: pkcs8Label, Bytes: der}), err
+	}
+	return key, nil
+}
+
+// pkcs8Label is the PEM label of PKCS #8 (RFC 7468 section 10).
+const pkcs8Label = "PRIVATE KEY"
+
+func newKey(mode Mode, signer crypto.Signer) (*Key, error) {
+	spki, err := x509.MarshalPKIXPublicKey(signer.Public())
 	if err != nil {
 		return nil, fmt.Errorf("encode public key: %w", err)
 	}
-	return &Key{private: func() *ecdsa.PrivateKey { return private }, spki: spki}, nil
+	return &Key{mode: mode, spki: spki, signer: func() crypto.Signer { return signer }}, nil
 }
+
+// Mode says where the private half lives.
+func (k *Key) Mode() Mode { return k.mode }
+
+// Resident gives what the TPM loads the key from, nil where it is not in the TPM.
+// It is what TPM2_Certify can be asked about.
+func (k *Key) Resident() *tpm.Blob { return k.resident }
 
 // SPKI returns the DER SubjectPublicKeyInfo (RFC 5280 section 4.1) of the
 // public key: what the attestation names and what the certificate must carry.
@@ -88,22 +119,21 @@ func (k *Key) CSR(r Request) ([]byte, error) {
 		}
 		template.URIs = []*url.URL{id.URL()}
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, template, k.private())
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, k.signer())
 	if err != nil {
 		return nil, fmt.Errorf("sign request for %q: %w", r.Name, err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
 }
 
-// PEM returns the private key as unencrypted PKCS #8 (RFC 5958). Keylime reads
-// SEC 1 and PKCS #8 alike; PKCS #8 names its algorithm inside, so that readers
-// need to know one label, "PRIVATE KEY", whatever the key is.
+// PEM returns the key file: unencrypted PKCS #8 (RFC 5958), or of a key in the
+// TPM a TSS2 PRIVATE KEY. Keylime reads SEC 1 and PKCS #8 alike; PKCS #8 names its
+// algorithm inside, so that readers need to know one label, whatever the key is.
 func (k *Key) PEM() (PrivateKey, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(k.private())
+	text, err := k.text()
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("encode private key: %w", err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	return PrivateKey{pem: func() []byte { return text }}, nil
 }
 

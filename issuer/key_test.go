@@ -4,10 +4,10 @@ package issuer
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,20 +17,14 @@ import (
 )
 
 func TestNewKeyModes(t *testing.T) {
-	for _, mode := range []string{"", "file"} {
-		if key, err := NewKey(mode); err != nil || key == nil {
+	for _, mode := range []Mode{ModeFile, ModeSealed} {
+		if key, err := NewKey(t.Context(), mode, nil); err != nil || key.Mode() != mode || key.Resident() != nil {
 			t.Errorf("%q: %v", mode, err)
 		}
 	}
-	for _, mode := range []string{"sealed", "tpm", "auto"} {
-		_, err := NewKey(mode)
-		if !errors.Is(err, ErrKeyModeLater) || !strings.Contains(err.Error(), `key = "file"`) {
-			t.Errorf("%q: error %v does not say what works today", mode, err)
-		}
-	}
-	for _, mode := range []string{"File", "none", "\x1b"} {
-		if _, err := NewKey(mode); err == nil || errors.Is(err, ErrKeyModeLater) {
-			t.Errorf("%q: error %v", mode, err)
+	for _, mode := range []Mode{ModeResident, ModeAuto, "", "File", "none", "\x1b"} {
+		if _, err := NewKey(t.Context(), mode, nil); err == nil {
+			t.Errorf("%q: a key without a TPM", mode)
 		}
 	}
 }
@@ -90,7 +84,7 @@ func TestSPKIIsACopy(t *testing.T) {
 // TestKeysDoNotPrint looks for the private scalar and the PEM body in everything
 // that printing, logging and encoding make of a key.
 func TestKeysDoNotPrint(t *testing.T) {
-	key, err := NewKey("")
+	key, err := NewKey(t.Context(), ModeFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +92,7 @@ func TestKeysDoNotPrint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scalar, err := key.private().Bytes()
+	scalar, err := key.signer().(*ecdsa.PrivateKey).Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +125,7 @@ func TestKeysDoNotPrint(t *testing.T) {
 		"PEM as numbers":  strings.Trim(fmt.Sprint(text.Reveal()[:24]), "[]"),
 		"PEM as hex":      fmt.Sprintf("%x", text.Reveal()[28:60]),
 		"scalar as hex":   fmt.Sprintf("%x", scalar),
-		"scalar decimal":  key.private().D.String(), //nolint:staticcheck // how a careless print would show it
+		"scalar decimal":  key.signer().(*ecdsa.PrivateKey).D.String(), //nolint:staticcheck // how a careless print would show it
 		"scalar as bytes": strings.Trim(fmt.Sprint(scalar), "[]"),
 		"DER":             string(der.Bytes),
 	} {

@@ -23,6 +23,9 @@ type Claim struct {
 	Role     string   // the role of the request
 	Audience string   // the server as it was dialled, see attest.Audience
 	Keys     [][]byte // DER SubjectPublicKeyInfo of the keys to be certified, in any order; may be empty
+	// Resident are those of Keys that are in this TPM, by their DER: the TPM says so
+	// itself, with its attestation key.
+	Resident map[string]tpm.Blob
 
 	// Measurements sends the PCR values and the event log along: what the server
 	// wants after it said event-log-needed. It costs the TPM one command for each
@@ -130,9 +133,13 @@ func (p *Prover) quote(ctx context.Context, ak tpm.Key, claim Claim, challenge *
 		}
 	}
 	hash := hashEventLog(log)
-	binding := attest.QuoteBinding(attest.Binding{
+	said := attest.Binding{
 		Kind: challenge.Kind, Secret: secret, Audience: login.Audience, Keys: login.Keys, EventLogHash: hash, Ticket: login.Ticket,
-	})
+	}
+	if err := p.certify(ctx, ak, claim, said, login); err != nil {
+		return err
+	}
+	binding := attest.QuoteBinding(said)
 	login.EventLogHash = hash[:]
 	if !claim.Measurements {
 		return p.sign(ctx, ak, binding, challenge.PCRSelection, login)

@@ -72,9 +72,10 @@ type Config struct {
 type Prover struct {
 	config   Config
 	tpm      *tpm.TPM
-	keys     *keys  // what the next request says; nil before it is known
-	fresh    bool   // keys were read from the TPM, not from the record
-	recorded *class // the endorsement key this host stays with
+	storage  *tpm.Storage // nil until it is asked for
+	keys     *keys        // what the next request says; nil before it is known
+	fresh    bool         // keys were read from the TPM, not from the record
+	recorded *class       // the endorsement key this host stays with
 }
 
 // Open opens the TPM, sends it nothing, and looks up the record. Its error is
@@ -151,7 +152,13 @@ func (c Config) says(ek *endorsementKey) bool {
 func (c Config) auto() bool { return c.EK == "" || c.EK == "auto" }
 
 // Close gives up the TPM.
-func (p *Prover) Close() error { return p.tpm.Close() }
+func (p *Prover) Close() error {
+	var err error
+	if p.storage != nil {
+		err = p.storage.Close(context.Background())
+	}
+	return errors.Join(err, p.tpm.Close())
+}
 
 // Request says who this host is: the first message of a login for role. With a
 // record it costs the TPM nothing; without one the keys are looked up and, the

@@ -117,7 +117,9 @@ func readSmall(path string) ([]byte, error) {
 type order struct {
 	cert    *config.Certificate
 	request issuer.Request
+	mode    issuer.Mode
 	key     *issuer.Key
+	sealed  []byte // what the key comes back from after a reboot
 	issued  *issuer.Issued
 }
 
@@ -134,7 +136,7 @@ func (a *Agent) orders(only []string) ([]*order, error) {
 			continue
 		}
 		delete(wanted, c.Name)
-		orders = append(orders, &order{cert: c, request: request(c)})
+		orders = append(orders, &order{cert: c, request: request(c), mode: issuer.Mode(c.Key)})
 	}
 	for name := range wanted {
 		return nil, &config.Error{File: "--certificate", Err: fmt.Errorf("no certificate %q", name), Hint: "name one of the [[certificate]] tables"}

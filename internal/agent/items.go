@@ -23,7 +23,7 @@ func (a *Agent) items(orders []*order) ([]install.Item, error) {
 			if err != nil {
 				return nil, at(StepKey, c.Name, err)
 			}
-			item.Chain, item.Key, item.CA = o.issued.ChainPEM, key.Reveal(), o.issued.CAPEM
+			item.Chain, item.Key, item.CA, item.Sealed = o.issued.ChainPEM, key.Reveal(), o.issued.CAPEM, o.sealed
 		}
 		items = append(items, item)
 	}

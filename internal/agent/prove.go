@@ -10,29 +10,31 @@ import (
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/internal/bao"
+	"funlab.casa/omen/internal/tpm"
 )
 
 // prove logs in with one quote that vouches for this host and for the keys. It
 // starts over while that can help, see [proof.again].
-func (a *Agent) prove(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
-	config := a.tpm
-	config.Observe = w.count
-	prover, err := host.Open(ctx, config)
-	if err != nil {
-		return nil, at(StepTPM, "", err)
-	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
-	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket)}
+func (a *Agent) prove(ctx context.Context, prover *host.Prover, orders []*order, ticket *TicketFile, w *stopwatch) (*bao.Session, error) {
+	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket), residents: residents(orders)}
 	defer p.enrolment.forget()
 	for _, o := range orders {
 		p.keys = append(p.keys, o.key.SPKI())
 	}
-	session, err = p.converse(ctx)
+	session, err := p.converse(ctx)
 	for err != nil && ctx.Err() == nil && p.again(err) {
 		a.log.Info("starting over", "cause", err)
 		session, err = p.converse(ctx)
 	}
 	return session, named(p.enrolment.end(err), prover.TPMID())
+}
+
+// openTPM opens the TPM for one renewal.
+func (a *Agent) openTPM(ctx context.Context, w *stopwatch) (*host.Prover, error) {
+	config := a.tpm
+	config.Observe = w.count
+	prover, err := host.Open(ctx, config)
+	return prover, at(StepTPM, "", err)
 }
 
 // named adds to an error which TPM it is about.
@@ -51,6 +53,7 @@ type proof struct {
 	watch     *stopwatch
 	enrolment *enrolment
 	keys      [][]byte
+	residents map[string]tpm.Blob
 
 	measurements bool                 // the server wants PCR values and event log
 	said         map[attest.Rule]bool // start-overs that were asked for
@@ -69,7 +72,7 @@ func (p *proof) converse(ctx context.Context) (*bao.Session, error) {
 		return nil, at(StepChallenge, "", err)
 	}
 	login, err := p.prover.Login(ctx, host.Claim{
-		Role: openbao.Role, Audience: node.Audience, Keys: p.keys, Measurements: p.measurements,
+		Role: openbao.Role, Audience: node.Audience, Keys: p.keys, Resident: p.residents, Measurements: p.measurements,
 		Ticket: p.enrolment.opener(node), WantedName: openbao.WantedName,
 	}, challenge)
 	if w.lap(StepTPM); err != nil {

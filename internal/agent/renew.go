@@ -47,18 +47,18 @@ func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*
 }
 
 // renew is the whole job, from the TPM to what is served.
-func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) (*Outcome, error) {
+func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) (outcome *Outcome, err error) {
 	w := newStopwatch()
-	for _, o := range orders {
-		key, err := issuer.NewKey(o.cert.Key)
-		if err != nil {
-			return nil, at(StepKey, o.cert.Name, err)
-		}
-		o.key = key
+	prover, err := a.openTPM(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	if err := a.makeKeys(ctx, prover, orders); err != nil {
+		return nil, err
 	}
 	w.lap(StepKey)
-
-	session, err := a.prove(ctx, orders, ticket, w)
+	session, err := a.prove(ctx, prover, orders, ticket, w)
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +67,15 @@ func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) 
 			return nil, err
 		}
 	}
+	if err := a.seal(ctx, prover, orders); err != nil {
+		return nil, err
+	}
+	w.lap(StepKey)
 	items, err := a.items(orders)
 	if err != nil {
 		return nil, err
 	}
-	outcome := &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands,
+	outcome = &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands,
 		RenewBy: renewBy(a.now(), session.RenewAfter)}
 	if err := a.deploy(ctx, items, outcome, w); err != nil {
 		return nil, err

@@ -184,9 +184,18 @@ func write(t *testing.T, path, text string) {
 // login proves the host and one key.
 func (p *prover) login(t *testing.T, ticket *TicketFile) (*bao.Session, error) {
 	t.Helper()
-	key, err := issuer.NewKey("file")
+	key, err := issuer.NewKey(t.Context(), issuer.ModeFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.prove(t.Context(), []*order{{key: key}}, ticket, newStopwatch())
+	w := newStopwatch()
+	opened, err := p.openTPM(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := p.prove(t.Context(), opened, []*order{{key: key}}, ticket, w)
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+	return session, err
 }

@@ -98,7 +98,7 @@ func (s *signing) testIssue(t *testing.T) {
 // issue is what the agent does: key, request, sign, judge.
 func (s *signing) issue(t *testing.T, host string, request issuer.Request) (*issuer.Issued, error) {
 	t.Helper()
-	key, err := issuer.NewKey("file")
+	key, err := issuer.NewKey(t.Context(), issuer.ModeFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

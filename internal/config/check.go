@@ -30,7 +30,7 @@ func wrong(table string, index int, key, hint, format string, args ...any) *faul
 
 // check gives the first fault, or nil.
 func (c *Config) check() *fault {
-	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkPKI(), c.checkCertificates()} {
+	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkSeal(), c.checkPKI(), c.checkCertificates()} {
 		if f != nil {
 			return f
 		}
@@ -55,6 +55,29 @@ func (c *Config) checkOpenBao() *fault {
 		return wrong("openbao", 0, "wanted_name", "one label of lower-case letters, digits and hyphens, neither root nor default", "wanted_name = %q", o.WantedName)
 	}
 	return resolveFile("openbao", 0, "ca_file", &c.OpenBao.CAFile, "the CA that OpenBao's own certificate comes from, as PEM; there is no option to skip verification")
+}
+
+// checkSeal refuses PCRs that a program can set to anything: 16 and 23 can be
+// reset by anybody, 17 to 22 by a dynamic launch, and what extends 16 and 21 to 23
+// does not count as an update between policy and unsealing (TCG PC Client Platform
+// TPM Profile 1.05, section 4.6).
+func (c *Config) checkSeal() *fault {
+	s := c.Seal
+	switch {
+	case s.Policy == "none" && (s.PCRs != nil || s.Bank != ""):
+		return wrong("seal", 0, "policy", `policy = "none" is for any state of the machine: leave pcrs and pcr_bank out`, "policy and PCRs")
+	case s.Policy == "none":
+		return nil
+	case s.Policy != "pcr":
+		return wrong("seal", 0, "policy", `"pcr", or "none" for any state of the machine`, "policy = %q", s.Policy)
+	}
+	if err := (attest.Selection{Bank: s.Bank, PCRs: s.PCRs}).Check(); err != nil {
+		return wrong("seal", 0, "pcrs", "PCRs of one bank, sha256 or sha384, ascending", "%w", err)
+	}
+	if i := slices.IndexFunc(s.PCRs, func(pcr int) bool { return pcr == 16 || pcr > 20 }); i >= 0 {
+		return wrong("seal", 0, "pcrs", "PCRs 0 to 15; 7 is the default", "PCR %d can be set by programs while the system runs", s.PCRs[i])
+	}
+	return nil
 }
 
 var eks = []string{"auto", "rsa2048", "p256", "p384"}
@@ -235,12 +258,10 @@ func isHostName(s string) bool { return len(s) <= 253 && hostName.MatchString(s)
 
 func (c *Certificate) checkKey(at atFunc) *fault {
 	switch c.Key {
-	case "", "file":
+	case "sealed", "file", "tpm", "auto":
 		return nil
-	case "sealed", "tpm", "auto":
-		return at("key", `keys in or sealed to the TPM come with a later version; key = "file" (or no key line) works today`, "key = %q", c.Key)
 	default:
-		return at("key", `key = "file", or no key line`, "key = %q", c.Key)
+		return at("key", `"tpm", "sealed", "file" or "auto"; sealed is the default`, "key = %q", c.Key)
 	}
 }
 

@@ -14,6 +14,7 @@ const DefaultPath = "/etc/omen-agent/agent.toml"
 type Config struct {
 	OpenBao      OpenBao       `toml:"openbao"`
 	TPM          TPM           `toml:"tpm"`
+	Seal         Seal          `toml:"seal"`
 	PKI          PKI           `toml:"pki"`
 	Certificates []Certificate `toml:"certificate"`
 }
@@ -43,6 +44,13 @@ type TPM struct {
 	EndorsementAuthFile string `toml:"endorsement_auth_file"`
 }
 
+// Seal says in which state of the machine a sealed key comes back at boot.
+type Seal struct {
+	Policy string `toml:"policy"` // "pcr", or "none": any state
+	Bank   string `toml:"pcr_bank"`
+	PCRs   []int  `toml:"pcrs"`
+}
+
 // PKI says who signs and which root every chain must reach.
 type PKI struct {
 	Path   string `toml:"path"`   // mount, "pki_int"
@@ -57,7 +65,7 @@ type Certificate struct {
 	DNS          []string     `toml:"dns"`
 	IP           []netip.Addr `toml:"ip"`
 	URI          string       `toml:"uri"` // a SPIFFE ID
-	Key          string       `toml:"key"` // "file", which is also what "" means
+	Key          string       `toml:"key"` // "tpm", "sealed", "file" or "auto"
 	TTL          Duration     `toml:"ttl"`
 	Path         string       `toml:"path"`   // instead of pki.path
 	Role         string       `toml:"role"`   // instead of <host>.<usage>
@@ -92,13 +100,25 @@ func (c *Config) fill() {
 	setDefault(&c.TPM.Device, "/dev/tpmrm0")
 	setDefault(&c.TPM.EK, "auto")
 	setDefault(&c.TPM.EventLog, "/sys/kernel/security/tpm0/binary_bios_measurements")
+	c.Seal.fill()
 	setDefault(&c.PKI.Path, "pki_int")
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]
 		setDefault(&cert.Path, c.PKI.Path)
 		setDefault(&cert.Anchor, c.PKI.Anchor)
+		setDefault(&cert.Key, "sealed")
 		if cert.TTL.Duration == 0 {
 			cert.TTL.Duration = 24 * time.Hour
+		}
+	}
+}
+
+func (s *Seal) fill() {
+	setDefault(&s.Policy, "pcr")
+	if s.Policy == "pcr" {
+		setDefault(&s.Bank, "sha256")
+		if s.PCRs == nil {
+			s.PCRs = []int{7}
 		}
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// A Primary describes a primary key of the endorsement hierarchy: how it is
-// made, where it may lie already, and how it is recognised.
+// A Primary describes a primary key: how it is made, where it may lie already,
+// and how it is recognised.
 type Primary struct {
+	// Hierarchy is TPM_RH_ENDORSEMENT, which is also what 0 means, or TPM_RH_OWNER.
+	Hierarchy tpm2.TPMHandle
 	// Template makes the key; the same TPM makes the same key each time.
 	Template tpm2.TPMTPublic
 	// Handle is where the key may be persistent; 0 is nowhere.
@@ -66,15 +68,15 @@ func (k Key) withPublic(public tpm2.TPM2BPublic) (Key, error) {
 	return k, nil
 }
 
-// qualified is the Name a primary of the endorsement hierarchy has when it is
-// chained to its hierarchy (TPM 2.0 part 1, section 26.5).
-func (k Key) qualified() []byte {
+// qualified is the Name a primary has when it is chained to its hierarchy (TPM
+// 2.0 part 1, section 26.5).
+func (k Key) qualified(hierarchy tpm2.TPMHandle) []byte {
 	hash, err := k.public.NameAlg.Hash()
 	if err != nil {
 		return nil
 	}
 	digest := hash.New()
-	digest.Write(tpm2.HandleName(tpm2.TPMRHEndorsement).Buffer)
+	digest.Write(tpm2.HandleName(hierarchy).Buffer)
 	digest.Write(k.name.Buffer)
 	return digest.Sum(k.name.Buffer[:2:2])
 }
@@ -109,16 +111,16 @@ func (t *TPM) find(ctx context.Context, primary Primary) (Key, bool, error) {
 	if err != nil || primary.Accept(key.raw) != nil {
 		return Key{}, false, nil //nolint:nilerr // a key of another shape is simply not ours
 	}
-	return key, bytes.Equal(response.QualifiedName.Buffer, key.qualified()), nil
+	return key, bytes.Equal(response.QualifiedName.Buffer, key.qualified(primary.hierarchy())), nil
 }
 
 func (t *TPM) create(ctx context.Context, primary Primary, fn func(Key) error) (err error) {
 	response, err := tpm2.CreatePrimary{
-		PrimaryHandle: t.endorsement(),
+		PrimaryHandle: t.authorised(primary.hierarchy()),
 		InPublic:      tpm2.New2B(primary.Template),
 	}.Execute(t.in(ctx))
 	if err != nil {
-		return fmt.Errorf("create primary key: %w", hint(err))
+		return fmt.Errorf("create primary key: %w", hintOf(primary.hierarchy(), err))
 	}
 	defer func() { err = errors.Join(err, t.flush(ctx, response.ObjectHandle)) }()
 	key, err := Key{handle: response.ObjectHandle}.withPublic(response.OutPublic)
@@ -135,7 +137,7 @@ func (t *TPM) create(ctx context.Context, primary Primary, fn func(Key) error) (
 // lies there already is never removed: the TPM refuses with TPM_RC_NV_DEFINED.
 func (t *TPM) Persist(ctx context.Context, key Key, handle tpm2.TPMHandle) error {
 	_, err := tpm2.EvictControl{
-		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: t.config.OwnerAuth.session()},
+		Auth:             t.authorised(tpm2.TPMRHOwner),
 		ObjectHandle:     &tpm2.NamedHandle{Handle: key.handle, Name: key.name},
 		PersistentHandle: handle,
 	}.Execute(t.in(ctx))
@@ -145,8 +147,21 @@ func (t *TPM) Persist(ctx context.Context, key Key, handle tpm2.TPMHandle) error
 	return nil
 }
 
-func (t *TPM) endorsement() tpm2.AuthHandle {
-	return tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: t.config.EndorsementAuth.session()}
+func (p Primary) hierarchy() tpm2.TPMHandle {
+	if p.Hierarchy == 0 {
+		return tpm2.TPMRHEndorsement
+	}
+	return p.Hierarchy
+}
+
+func (t *TPM) endorsement() tpm2.AuthHandle { return t.authorised(tpm2.TPMRHEndorsement) }
+
+func (t *TPM) authorised(hierarchy tpm2.TPMHandle) tpm2.AuthHandle {
+	auth := t.config.EndorsementAuth
+	if hierarchy == tpm2.TPMRHOwner {
+		auth = t.config.OwnerAuth
+	}
+	return tpm2.AuthHandle{Handle: hierarchy, Auth: auth.session()}
 }
 
 func (t *TPM) flush(ctx context.Context, handle tpm2.TPMHandle) error {
@@ -156,15 +171,22 @@ func (t *TPM) flush(ctx context.Context, handle tpm2.TPMHandle) error {
 	return nil
 }
 
-// hint adds what an operator can do to the TPM's own words.
-func hint(err error) error {
+// hint adds what an operator can do to the TPM's own words about the endorsement
+// hierarchy.
+func hint(err error) error { return hintOf(tpm2.TPMRHEndorsement, err) }
+
+func hintOf(hierarchy tpm2.TPMHandle, err error) error {
+	name := "endorsement"
+	if hierarchy == tpm2.TPMRHOwner {
+		name = "owner"
+	}
 	switch {
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
 		return fmt.Errorf("%w: no free slot: %w", ErrBusy, err)
 	case errors.Is(err, tpm2.TPMRCBadAuth), errors.Is(err, tpm2.TPMRCAuthFail):
-		return fmt.Errorf("the endorsement hierarchy has another authorisation value: %w", err)
+		return fmt.Errorf("%w: the %s hierarchy has another authorisation value: %w", ErrAuth, name, err)
 	case errors.Is(err, tpm2.TPMRCHierarchy):
-		return fmt.Errorf("the endorsement hierarchy is disabled: %w", err)
+		return fmt.Errorf("the %s hierarchy is disabled: %w", name, err)
 	}
 	return err
 }

@@ -51,6 +51,9 @@ var (
 	ErrBusy = errors.New("the TPM is in use by another program")
 	// ErrDenied says that this user may not open the TPM.
 	ErrDenied = errors.New("no permission to open the TPM")
+	// ErrAuth says that the authorisation value of a hierarchy is another one than
+	// the configured.
+	ErrAuth = errors.New("not authorised")
 	// ErrNoAnswer says that a command was not answered in time. The connection
 	// is of no use after it.
 	ErrNoAnswer = errors.New("the TPM does not answer")
