@@ -285,7 +285,9 @@ func (a *admission) learn(p proof, judged *accepted) {
 	same := a.pin != nil && string(a.pin.AK) == string(next.AK)
 	if same {
 		for role, verdict := range a.pin.Accepted {
-			next.Accepted[role] = verdict
+			if slices.Contains(a.record.Roles, role) { // what the host may use no more is forgotten
+				next.Accepted[role] = verdict
+			}
 		}
 	}
 	if judged != nil {

@@ -183,7 +183,7 @@ func (f *fleet) alarms(rule attest.Rule) int {
 	n := 0
 	for _, alarm := range f.read("statistics")["alarms"].([]map[string]any) {
 		if alarm["rule"] == string(rule) {
-			n++
+			n += alarm["times"].(int)
 		}
 	}
 	if logged := strings.Count(f.logged.String(), `"@message":"alarm"`); logged < n {

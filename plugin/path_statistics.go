@@ -23,7 +23,7 @@ func (b *backend) pathStatistics() *framework.Path {
 					"logins":           {Type: framework.TypeInt64, Description: "Logins that got a token."},
 					"refused":          {Type: framework.TypeMap, Description: "Refusals by rule."},
 					"would_refuse":     {Type: framework.TypeMap, Description: "Logins that a monitored check would have refused, by role/check."},
-					"alarms":           {Type: framework.TypeSlice, Description: "The last alarms: at, rule, host, tpm_id, detail."},
+					"alarms":           {Type: framework.TypeSlice, Description: "The last alarms: at, rule, host, tpm_id, detail, times."},
 					"last_seen_writes": {Type: framework.TypeInt64, Description: "Transactions that wrote when hosts were last seen."},
 				}),
 			},

@@ -5,6 +5,7 @@ package plugin
 import (
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +47,11 @@ type alarm struct {
 	Host   string       `json:"host,omitempty"`
 	TPMID  attest.TPMID `json:"tpm_id"`
 	Detail string       `json:"detail"`
+	Times  int          `json:"times"`
 }
 
-// maxAlarms is how many alarms are kept, the latest.
+// maxAlarms is how many alarms are kept, the latest of each TPM and rule: one TPM
+// that rings all the time does not hide the others.
 const maxAlarms = 100
 
 func newStatistics(now time.Time) (*statistics, error) {
@@ -97,8 +100,14 @@ func (s *statistics) monitor(role string, checks []string) {
 func (s *statistics) raise(a alarm) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.alarms) >= maxAlarms {
-		s.alarms = append(s.alarms[:0], s.alarms[1:]...)
+	a.Times = 1
+	at := slices.IndexFunc(s.alarms, func(b alarm) bool { return b.Rule == a.Rule && b.TPMID == a.TPMID })
+	switch {
+	case at >= 0:
+		a.Times += s.alarms[at].Times
+		s.alarms = slices.Delete(s.alarms, at, at+1)
+	case len(s.alarms) >= maxAlarms:
+		s.alarms = slices.Delete(s.alarms, 0, 1)
 	}
 	s.alarms = append(s.alarms, a)
 }
@@ -115,7 +124,7 @@ func (s *statistics) data(seenWrites uint64) map[string]any {
 	for _, a := range s.alarms {
 		alarms = append(alarms, map[string]any{
 			"at": a.At.Format(time.RFC3339), "rule": string(a.Rule), "host": a.Host,
-			"tpm_id": string(a.TPMID), "detail": printable(a.Detail),
+			"tpm_id": string(a.TPMID), "detail": printable(a.Detail), "times": a.Times,
 		})
 	}
 	return map[string]any{

@@ -3,11 +3,7 @@
 package bootpolicy
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"slices"
-	"time"
 )
 
 // Mode is what a failed check does.
@@ -80,42 +76,9 @@ func (p *Policy) EnforcesLog() bool {
 	return p.SecureBoot.effective() == Enforce || p.SecureBootKeys.effective() == Enforce || p.BootComponents.effective() == Enforce
 }
 
-// Hash identifies what the policy accepts, in hex: its modes, all that its
-// baselines hold, expired or not, and the host's own digests. A verdict is worth
-// something only beside the hash that it was made under. It hashes every entry;
-// a caller with many logins keeps it until something is written.
-func (p *Policy) Hash() string {
-	h := sha256.New()
-	line(h, "omen/1/boot-policy", p.modes())
-	for i := range p.Baselines {
-		line(h, "baseline", p.Baselines[i].hash())
-	}
-	line(h, "host", sorted(p.HostDigests))
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 func (p *Policy) modes() []string {
 	return []string{
 		string(p.PCRValues.effective()), string(p.SecureBoot.effective()),
 		string(p.SecureBootKeys.effective()), string(p.BootComponents.effective()),
 	}
 }
-
-// hash does not depend on the order of what is any-of.
-func (b *Baseline) hash() string {
-	h := sha256.New()
-	entries := make([]string, 0, len(b.Entries))
-	for i := range b.Entries {
-		e := &b.Entries[i]
-		entries = append(entries, e.State.ID()+" "+e.Expires.UTC().Format(time.RFC3339Nano))
-	}
-	line(h, "entries", sorted(entries))
-	line(h, "pcr_digests", sorted(b.PCRDigests))
-	for _, name := range keyNames {
-		line(h, name, sorted(b.Keys[name]))
-	}
-	line(h, "components", sorted(b.Components))
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
