@@ -28,16 +28,17 @@ type cli struct {
 	Run      runCommand      `cmd:"" help:"Renew whenever it is due, until stopped."`
 	Status   statusCommand   `cmd:"" help:"Show what is installed, until when, and the last and next renewal."`
 	Verify   verifyCommand   `cmd:"" help:"Probe every configured service now: is what is installed what is served?"`
+	Unseal   unsealCommand   `cmd:"" help:"Put sealed keys where the services read them; at boot, no network."`
+	Announce announceCommand `cmd:"" help:"Announce PCR values of a planned change, and renew: the keys come back in that state too."`
+	Forget   forgetCommand   `cmd:"" help:"Take our key in the TPM, and our state, off this host. After uninstall."`
 	Identity identityCommand `cmd:"" help:"Show what an operator needs to enrol this host."`
 	Conf     configCommand   `cmd:"" name:"config" help:"Look at the configuration."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`
 
-	Unseal    laterCommand `cmd:"" hidden:""`
 	Doctor    laterCommand `cmd:"" hidden:""`
 	Login     laterCommand `cmd:"" hidden:""`
 	Rollback  laterCommand `cmd:"" hidden:""`
 	Uninstall laterCommand `cmd:"" hidden:""`
-	Forget    laterCommand `cmd:"" hidden:""`
 }
 
 // job is what every command needs to do its work.

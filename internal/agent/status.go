@@ -67,22 +67,27 @@ func failure(err error) *Failure {
 	return f
 }
 
-// write replaces the record whole, so that a reader never sees half of one.
 func (a *Agent) write(r Record) error {
-	if err := os.MkdirAll(a.state, 0o700); err != nil {
-		return err
-	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(a.state, recordName+"-*") // mode 0600
+	return a.replace(recordName, append(text, '\n'))
+}
+
+// replace writes a file of the state folder whole, so that a reader never sees
+// half of one.
+func (a *Agent) replace(name string, text []byte) error {
+	if err := os.MkdirAll(a.state, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(a.state, name+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
+	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(a.state, recordName))
+		err = os.Rename(f.Name(), filepath.Join(a.state, name))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
