@@ -86,13 +86,14 @@ func (a *Agent) sealOne(ctx context.Context, prover *host.Prover, o *order) erro
 	return err
 }
 
-// sealPolicy is the present state of the machine.
+// sealPolicy is the present state of the machine, and those that are announced.
 func (a *Agent) sealPolicy(ctx context.Context, prover *host.Prover) (issuer.Policy, error) {
 	seal := a.config.Seal
 	if seal.Policy == "none" {
 		return issuer.Policy{}, nil
 	}
-	return prover.Present(ctx, seal.Bank, seal.PCRs)
+	present, err := prover.Present(ctx, seal.Bank, seal.PCRs)
+	return a.withAnnounced(present), err
 }
 
 // Unseal puts the keys of the current set where their services read them, which a

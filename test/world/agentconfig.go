@@ -13,6 +13,7 @@ const AgentConfig = "/etc/omen-agent/agent.toml"
 // A Certificate is one [[certificate]] table of agent.toml.
 type Certificate struct {
 	Name, Profile, CommonName string
+	Key                       string // "" is the default, sealed
 	DNS, IP, Agents           []string
 	AgentVersion              string
 	Service                   *Service
@@ -105,7 +106,7 @@ func (c Certificate) write(out *strings.Builder) {
 	writeString(out, "common_name", c.CommonName)
 	writeList(out, "dns", c.DNS)
 	writeList(out, "ip", c.IP)
-	writeString(out, "key", "file")
+	writeString(out, "key", c.key())
 	writeString(out, "ttl", "24h")
 	writeList(out, "agents", c.Agents)
 	writeString(out, "agent_version", c.AgentVersion)
@@ -117,6 +118,13 @@ func (c Certificate) write(out *strings.Builder) {
 		writeString(out, "pid_file", s.PIDFile)
 		writeString(out, "probe", s.Probe)
 	}
+}
+
+func (c Certificate) key() string {
+	if c.Key == "" {
+		return "sealed"
+	}
+	return c.Key
 }
 
 func writeString(out *strings.Builder, key, value string) {
