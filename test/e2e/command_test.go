@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"testing"
 
 	"funlab.casa/omen/test/world"
@@ -34,11 +35,24 @@ func renewJSON(ctx context.Context, t *testing.T, h *world.Host, args ...string)
 	return o
 }
 
-// TestOneCommand: a renewal of a host whose AK is pinned and persisted costs its
-// TPM one command, however many certificates it is about.
+// keepInFiles has a host's keys in files until the test ends.
+func keepInFiles(t *testing.T, h *world.Host, certificates []world.Certificate) {
+	t.Helper()
+	files := slices.Clone(certificates)
+	for i := range files {
+		files[i].Key = "file"
+	}
+	must(t, h.WriteAgentConfig(files))
+	t.Cleanup(func() { must(t, h.WriteAgentConfig(certificates)) })
+}
+
+// TestOneCommand: a renewal of keys in files, of a host whose AK is pinned and
+// persisted, costs its TPM one command, however many certificates it is about.
 func TestOneCommand(t *testing.T) {
 	ctx, l := shared(t)
 	m := l.add(ctx, t, "one", world.Agent)
+	keepInFiles(t, m.Host, m.certificates)
+	keepInFiles(t, l.Spire, world.SpireCertificates())
 	quote := map[string]int{"Quote": 1}
 
 	first := renewJSON(ctx, t, m.Host)

@@ -108,8 +108,8 @@ func leaks(text []byte, secrets []secret) (found []string) {
 	return found
 }
 
-// keyFile is the one place where a private key belongs.
-var keyFile = regexp.MustCompile(`^/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key$`)
+// keyFile is the one place where a private key belongs, in memory.
+var keyFile = regexp.MustCompile(`^/run/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key$`)
 
 // searchFiles looks into every file that was written since the world is there.
 // OpenBao's own folders are another machine's, where it matters.
@@ -182,10 +182,13 @@ var modes = []struct{ path, mode, owner string }{
 	{`/var/lib/omen-agent/keylime/current`, "Lrwxrwxrwx", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}`, "drwx--x--x", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.crt`, "-rw-r--r--", "0"},
-	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "-rw-------", "K"},
+	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "Lrwxrwxrwx", "0"},
+	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.sealed`, "-r--------", "K"},
 	{`/var/lib/omen-agent/state`, "drwx------", "0"},
 	{`/var/lib/omen-agent/state/(tpm|status)\.json`, "-rw-------", "0"},
-	{`/run/omen-agent`, "drwxr-xr-x", "0"},
+	{`/run/omen-agent`, "drwx--x--x", "0"},
+	{`/run/omen-agent/keylime(/gen-[0-9]{6})?`, "drwx--x--x", "0"},
+	{`/run/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "-rw-------", "K"},
 	{`/run/omen-agent/[a-z]+\.pid`, "-rw-r--r--", "0"},
 }
 
