@@ -86,10 +86,10 @@ type world struct {
 	request     Request
 	root, inter *authority
 	key         *Key
-	public      crypto.PublicKey  // what the certificate is over
-	leaf        *x509.Certificate // template
-	issuer      *authority        // of the leaf
-	anchor      *x509.Certificate // what the caller pins
+	public      crypto.PublicKey    // what the certificate is over
+	leaf        *x509.Certificate   // template
+	issuer      *authority          // of the leaf
+	anchors     []*x509.Certificate // what the caller pins
 	reply       func(leaf string, w *world) Reply
 }
 
@@ -112,7 +112,7 @@ func newWorld(tb testing.TB) *world {
 	}
 	w.root = newAuthority(tb, caTemplate("Root"), nil)
 	w.inter = newAuthority(tb, caTemplate("Intermediate"), w.root)
-	w.issuer, w.anchor = w.inter, w.root.cert
+	w.issuer, w.anchors = w.inter, []*x509.Certificate{w.root.cert}
 	w.leaf = &x509.Certificate{
 		SerialNumber: big.NewInt(2),
 		Subject:      pkix.Name{CommonName: w.request.CommonName},
@@ -153,5 +153,5 @@ func (w *world) reissue(tb testing.TB, change func(*x509.Certificate)) {
 func (w *world) judge(tb testing.TB) (*Issued, error) {
 	tb.Helper()
 	leaf := w.issuer.issue(tb, w.leaf, w.public)
-	return Judge(w.reply(pemText(leaf), w), w.request, w.key.SPKI(), w.anchor, now)
+	return Judge(w.reply(pemText(leaf), w), w.request, w.key.SPKI(), w.anchors, now)
 }

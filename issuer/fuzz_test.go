@@ -24,7 +24,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add("", "", "|||||||||||")
 	f.Fuzz(func(t *testing.T, certificate, issuing, chain string) {
 		reply := Reply{Certificate: certificate, IssuingCA: issuing, CAChain: strings.Split(chain, "|")}
-		got, err := Judge(reply, w.request, w.key.SPKI(), w.anchor, now)
+		got, err := Judge(reply, w.request, w.key.SPKI(), w.anchors, now)
 		if (got == nil) == (err == nil) {
 			t.Fatalf("result %v with error %v", got, err)
 		}
@@ -52,7 +52,7 @@ func FuzzJudgeNames(f *testing.F) {
 		if err != nil {
 			return // crypto/x509 does not read it at all
 		}
-		got, err := Judge(w.reply(pemText(cert), w), w.request, w.key.SPKI(), w.anchor, now)
+		got, err := Judge(w.reply(pemText(cert), w), w.request, w.key.SPKI(), w.anchors, now)
 		if err == nil {
 			checkAccepted(t, w, got)
 		}

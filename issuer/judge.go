@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -62,7 +63,7 @@ type Reply struct {
 type Issued struct {
 	Leaf     *x509.Certificate
 	ChainPEM []byte    // the certificate, then the intermediates in order; each ends in a newline
-	CAPEM    []byte    // the intermediates, then the pinned root; each ends in a newline
+	CAPEM    []byte    // the intermediates, then every pinned root; each ends in a newline
 	NotAfter time.Time // the first end in the chain: from then on nobody accepts it
 }
 
@@ -91,9 +92,9 @@ const (
 //   - the certificate is over our key;
 //   - it is valid now, for at least a minute more, and not for longer than
 //     asked (5 minutes of slack);
-//   - it chains to anchor, the pinned self-signed root, through CAs valid now,
-//     and the reply brings no other root;
-//   - with a SPIFFE ID, it is a valid X509-SVID under anchor;
+//   - it chains to one of the anchors, the pinned self-signed roots, through CAs
+//     valid now, and the reply brings no other root;
+//   - with a SPIFFE ID, it is a valid X509-SVID under that root;
 //   - it is no CA, has digitalSignature without keyCertSign and cRLSign, and
 //     its extended key usage is exactly the one asked for;
 //   - its names are exactly those asked for: the common name, the DNS names
@@ -101,7 +102,7 @@ const (
 //     name of any other kind.
 //
 // Every refusal is a [*JudgementError]; a bad r is the error of [Request.Check].
-func Judge(reply Reply, r Request, spki []byte, anchor *x509.Certificate, now time.Time) (*Issued, error) {
+func Judge(reply Reply, r Request, spki []byte, anchors []*x509.Certificate, now time.Time) (*Issued, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func Judge(reply Reply, r Request, spki []byte, anchor *x509.Certificate, now ti
 	if err := judgeDates(leaf, r.TTL, now); err != nil {
 		return nil, err
 	}
-	chain, err := buildChain(leaf, served, anchor, r.Usage, now)
+	chain, err := buildChain(leaf, served, anchors, r.Usage, now)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func Judge(reply Reply, r Request, spki []byte, anchor *x509.Certificate, now ti
 			return nil, err
 		}
 	}
-	return issued(chain, now)
+	return issued(chain, anchors, now)
 }
 
 // judgeDates checks the certificate's own validity against the lifetime asked.
@@ -168,19 +169,18 @@ func judgeUsage(leaf *x509.Certificate, r Request) error {
 }
 
 // issued puts the accepted chain, certificate first and root last, into the
-// files' shape.
-func issued(chain []*x509.Certificate, now time.Time) (*Issued, error) {
-	out := &Issued{Leaf: chain[0], NotAfter: chain[0].NotAfter}
-	for i, cert := range chain {
+// files' shape. The CA file has every anchor, in their order: it is the same
+// whichever of them the chain reaches.
+func issued(chain, anchors []*x509.Certificate, now time.Time) (*Issued, error) {
+	below := len(chain) - 1
+	out := &Issued{
+		Leaf: chain[0], NotAfter: chain[0].NotAfter,
+		ChainPEM: EncodeCertificates(chain[:below]),
+		CAPEM:    EncodeCertificates(slices.Concat(chain[1:below], anchors)),
+	}
+	for _, cert := range chain[1:] {
 		if cert.NotAfter.Before(out.NotAfter) {
 			out.NotAfter = cert.NotAfter
-		}
-		block := encodeCertificate(cert)
-		if i < len(chain)-1 {
-			out.ChainPEM = append(out.ChainPEM, block...)
-		}
-		if i > 0 {
-			out.CAPEM = append(out.CAPEM, block...)
 		}
 	}
 	if out.NotAfter.Sub(now) < minRemaining {

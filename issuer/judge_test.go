@@ -6,11 +6,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
-	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,11 +75,12 @@ func checkIssued(t *testing.T, w *world, got *Issued) {
 		}
 	}
 	cas := certificates(t, got.CAPEM)
-	if last := cas[len(cas)-1]; !last.Equal(w.anchor) {
-		t.Errorf("CA bundle ends in %q, not in the root", last.Subject)
+	below := len(cas) - len(w.anchors)
+	if roots := cas[below:]; !slices.EqualFunc(roots, w.anchors, (*x509.Certificate).Equal) {
+		t.Errorf("CA bundle ends in %q, not in every root", roots[0].Subject)
 	}
-	if want := len(cas); len(pair.Certificate) != want {
-		t.Errorf("chain of %d certificates beside %d CAs", len(pair.Certificate), want)
+	if want := below + 1; len(pair.Certificate) != want {
+		t.Errorf("chain of %d certificates beside %d CAs", len(pair.Certificate), len(cas))
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(got.CAPEM)
@@ -208,8 +208,8 @@ func TestJudgeRefusesDates(t *testing.T) {
 
 func TestJudgeRefusesChain(t *testing.T) {
 	expectRefusals(t, []bend{
-		{"nothing pinned", RuleAnchor, func(_ *testing.T, w *world) { w.anchor = nil }},
-		{"intermediate pinned", RuleAnchor, func(_ *testing.T, w *world) { w.anchor = w.inter.cert }},
+		{"nothing pinned", RuleAnchor, func(_ *testing.T, w *world) { w.anchors = nil }},
+		{"intermediate pinned", RuleAnchor, func(_ *testing.T, w *world) { w.anchors = []*x509.Certificate{w.inter.cert} }},
 		{"another root sent", RuleAnchor, replied(func(r *Reply, _ *world) {
 			r.CAChain = append(r.CAChain, pemText(newAuthority(t, caTemplate("Evil"), nil).cert))
 		})},
@@ -223,7 +223,7 @@ func TestJudgeRefusesChain(t *testing.T) {
 			old := caTemplate("Root")
 			old.NotAfter = now.Add(-time.Hour)
 			w.root = newAuthority(t, old, nil)
-			w.anchor = w.root.cert
+			w.anchors = []*x509.Certificate{w.root.cert}
 			w.reissue(t, func(*x509.Certificate) {})
 		}},
 		{"expired intermediate", RuleIssuerExpired, func(t *testing.T, w *world) {
@@ -236,7 +236,7 @@ func TestJudgeRefusesChain(t *testing.T) {
 			w.reissue(t, func(c *x509.Certificate) { c.NotAfter = now.Add(30 * time.Second) })
 		}},
 		{"another root pinned, same name", RuleChain, func(t *testing.T, w *world) {
-			w.anchor = newAuthority(t, caTemplate("Root"), nil).cert
+			w.anchors = []*x509.Certificate{newAuthority(t, caTemplate("Root"), nil).cert}
 			replied(func(r *Reply, _ *world) { r.CAChain = r.CAChain[:1] })(t, w)
 		}},
 		{"no intermediate", RuleChain, replied(func(r *Reply, _ *world) { r.IssuingCA, r.CAChain = "", nil })},
@@ -328,24 +328,5 @@ func TestJudgementErrorIsPrintable(t *testing.T) {
 	text := err.Error()
 	if len(text) > 300 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 		t.Errorf("error text %q", text)
-	}
-}
-
-func TestParseAnchor(t *testing.T) {
-	root := newAuthority(t, caTemplate("Root"), nil)
-	inter := newAuthority(t, caTemplate("Intermediate"), root)
-	leaf := newAuthority(t, &x509.Certificate{SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "x"}}, nil)
-	if got, err := ParseAnchor(encodeCertificate(root.cert)); err != nil || !got.Equal(root.cert) {
-		t.Errorf("root: %v, %v", got, err)
-	}
-	for name, text := range map[string][]byte{
-		"empty":        nil,
-		"intermediate": encodeCertificate(inter.cert),
-		"bundle":       append(encodeCertificate(inter.cert), encodeCertificate(root.cert)...),
-		"no CA":        encodeCertificate(leaf.cert),
-	} {
-		if _, err := ParseAnchor(text); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
 	}
 }

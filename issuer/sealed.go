@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -22,6 +21,9 @@ import (
 // maxSealed bounds the text of a sealed key, in bytes: eight states of 24 PCRs of
 // SHA-384 and two blobs.
 const maxSealed = 64 << 10
+
+// maxBlob bounds either half of the sealed object, in bytes.
+const maxBlob = 1 << 10
 
 // sealedVersion is of the file's form.
 const sealedVersion = 1
@@ -60,10 +62,10 @@ func seal(ctx context.Context, storage Storage, der []byte, policy Policy) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("seal key: %w", err)
 	}
-	text, err := json.Marshal(sealedKey{
+	sealed := sealedKey{
 		Version: sealedVersion, Bank: policy.Bank, PCRs: policy.PCRs, States: policy.States, Public: blob.Public, Private: blob.Private,
-	})
-	return append(text, '\n'), err
+	}
+	return sealed.encode()
 }
 
 // errSealed says that a file is not a sealed key.
@@ -73,19 +75,29 @@ func parseSealed(text []byte) (*sealedKey, error) {
 	if len(text) > maxSealed {
 		return nil, errSealed
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
 	var s sealedKey
-	if err := decoder.Decode(&s); err != nil {
+	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, errSealed
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+	// What we write is the only form: no second key of a name, nothing beside it.
+	if again, err := s.encode(); err != nil || !bytes.Equal(again, text) {
 		return nil, errSealed
 	}
 	if s.Version != sealedVersion || len(s.Public) == 0 || len(s.Public) > maxBlob || len(s.Private) == 0 || len(s.Private) > maxBlob {
 		return nil, errSealed
 	}
-	return &s, s.policy().Check()
+	if err := s.policy().Check(); err != nil || len(s.PCRs) == 0 && s.Bank != 0 {
+		return nil, errSealed
+	}
+	return &s, nil
+}
+
+func (s *sealedKey) encode() ([]byte, error) {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode sealed key: %w", err)
+	}
+	return append(text, '\n'), nil
 }
 
 func (s *sealedKey) policy() Policy { return Policy{Bank: s.Bank, PCRs: s.PCRs, States: s.States} }
@@ -109,9 +121,9 @@ func Unseal(ctx context.Context, storage Storage, text, spki []byte) (PrivateKey
 		return PrivateKey{}, err
 	}
 	defer clear(der)
-	private, err := x509.ParseECPrivateKey(der)
-	if err != nil || private.Curve != elliptic.P256() {
-		return PrivateKey{}, errSealed
+	private, err := parseSEC1(der)
+	if err != nil {
+		return PrivateKey{}, err
 	}
 	if public, err := x509.MarshalPKIXPublicKey(private.Public()); err != nil || !bytes.Equal(public, spki) {
 		return PrivateKey{}, errors.New("the sealed key does not belong to the certificate")
@@ -122,6 +134,21 @@ func Unseal(ctx context.Context, storage Storage, text, spki []byte) (PrivateKey
 	}
 	text = pem.EncodeToMemory(&pem.Block{Type: pkcs8Label, Bytes: pkcs8})
 	return PrivateKey{pem: func() []byte { return text }}, nil
+}
+
+// parseSEC1 reads what Seal sealed. The parser's error, which describes bytes of
+// the key, is not told.
+func parseSEC1(der []byte) (*ecdsa.PrivateKey, error) {
+	private, err := x509.ParseECPrivateKey(der)
+	if err != nil || private.Curve != elliptic.P256() {
+		return nil, errSealed
+	}
+	again, err := x509.MarshalECPrivateKey(private)
+	defer clear(again)
+	if err != nil || !bytes.Equal(again, der) { // the parser takes trailing bytes
+		return nil, errSealed
+	}
+	return private, nil
 }
 
 func unseal(ctx context.Context, storage Storage, text []byte) ([]byte, error) {
@@ -141,13 +168,4 @@ func Reseal(ctx context.Context, storage Storage, text []byte, policy Policy) ([
 	}
 	defer clear(der)
 	return seal(ctx, storage, der, policy)
-}
-
-// onlyBlock returns the bytes of the one PEM block that text is.
-func onlyBlock(text []byte, label string) ([]byte, error) {
-	block, rest := pem.Decode(text)
-	if block == nil || block.Type != label || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("not exactly one PEM block %q", label)
-	}
-	return block.Bytes, nil
 }
