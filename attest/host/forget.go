@@ -26,5 +26,5 @@ func (p *Prover) Forget(ctx context.Context) (evicted bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return evicted, errors.Join(err, forgetStorageRoot(p.config.StateDir))
+	return evicted, errors.Join(err, forgetRoot(p.config.StateDir))
 }

@@ -44,8 +44,10 @@ var errTicket = errors.New("get ticket")
 
 // Login answers a challenge that was asked for with the last Request. With the
 // attestation key on record and a challenge of kind "known" it costs the TPM
-// one command. If the record turns out wrong, the keys are looked up once
-// more; if they are others than the request said, the error is ErrStartOver.
+// one command, and one more for each key in it that is still loaded. If the record
+// turns out wrong, the keys are looked up once more; if they are others than the
+// request said, the error is ErrStartOver. A key that is not under the storage root
+// that Storage gave is ErrStorage.
 func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Challenge) (*attest.LoginRequest, error) {
 	if err := challenge.Check(); err != nil {
 		return nil, fmt.Errorf("check challenge: %w", err)
@@ -54,7 +56,7 @@ func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Chall
 		return nil, errors.New("answer challenge: none was asked for")
 	}
 	login, err := p.answer(ctx, claim, challenge)
-	if err == nil || p.fresh || !mayBeTheRecord(err) {
+	if err == nil || p.fresh || !mayBeTheRecord(ctx, err) {
 		return login, err
 	}
 	before := p.keys
@@ -68,13 +70,13 @@ func (p *Prover) Login(ctx context.Context, claim Claim, challenge *attest.Chall
 }
 
 // mayBeTheRecord says whether other keys than those on record could mend err.
-func mayBeTheRecord(err error) bool {
-	for _, other := range []error{tpm.ErrNoAnswer, ErrEventLog, ErrPCRMoved, errTicket} {
+func mayBeTheRecord(ctx context.Context, err error) bool {
+	for _, other := range []error{tpm.ErrNoAnswer, tpm.ErrBusy, ErrEventLog, ErrPCRMoved, ErrStorage, errTicket} {
 		if errors.Is(err, other) {
 			return false
 		}
 	}
-	return true
+	return ctx.Err() == nil
 }
 
 func (p *Prover) answer(ctx context.Context, claim Claim, challenge *attest.Challenge) (*attest.LoginRequest, error) {

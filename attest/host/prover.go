@@ -73,6 +73,8 @@ type Prover struct {
 	config   Config
 	tpm      *tpm.TPM
 	storage  *tpm.Storage // nil until it is asked for
+	voucher  []byte       // Name of the attestation key that says which key that is
+	doubted  bool         // the storage root on record is not to be used
 	keys     *keys        // what the next request says; nil before it is known
 	fresh    bool         // keys were read from the TPM, not from the record
 	recorded *class       // the endorsement key this host stays with
@@ -153,11 +155,7 @@ func (c Config) auto() bool { return c.EK == "" || c.EK == "auto" }
 
 // Close gives up the TPM.
 func (p *Prover) Close() error {
-	var err error
-	if p.storage != nil {
-		err = p.storage.Close(context.Background())
-	}
-	return errors.Join(err, p.tpm.Close())
+	return errors.Join(p.closeStorage(context.Background()), p.tpm.Close())
 }
 
 // Request says who this host is: the first message of a login for role. With a

@@ -3,7 +3,6 @@
 package host
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"funlab.casa/omen/attest"
-	"funlab.casa/omen/internal/tpm"
 )
 
 // RecordName is the record's file in the state directory.
@@ -135,52 +133,4 @@ func replace(path string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(file.Name(), path)
-}
-
-// storageRecordName is the file of the storage root's TPMT_PUBLIC in the state
-// directory.
-const storageRecordName = "srk.pub"
-
-// loadStorageRoot reads the storage root on record, nil where there is none. One
-// that is not a public area is no record.
-func loadStorageRoot(dir string) []byte {
-	if dir == "" {
-		return nil
-	}
-	file, err := os.Open(filepath.Join(dir, storageRecordName))
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = file.Close() }()
-	public, err := io.ReadAll(io.LimitReader(file, maxRecord))
-	if err != nil || tpm.CheckStorageRoot(public) != nil {
-		return nil
-	}
-	return public
-}
-
-// saveStorageRoot keeps the persistent storage root; one that is made for each
-// use has no record.
-func saveStorageRoot(dir string, public []byte) error {
-	if dir == "" || public == nil || bytes.Equal(loadStorageRoot(dir), public) {
-		return nil
-	}
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil {
-		err = replace(filepath.Join(dir, storageRecordName), public)
-	}
-	if err != nil {
-		return fmt.Errorf("keep storage root record: %w", err)
-	}
-	return nil
-}
-
-func forgetStorageRoot(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	if err := os.Remove(filepath.Join(dir, storageRecordName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget storage root: %w", err)
-	}
-	return nil
 }

@@ -44,7 +44,7 @@ func (t *TPM) ActivateCredential(ctx context.Context, ak, ek Key, branches [][]b
 		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: credential.Secret},
 	}.Execute(t.in(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("activate credential: %w", err)
+		return nil, fmt.Errorf("activate credential: %w", slots(err))
 	}
 	return response.CertInfo.Buffer, nil
 }

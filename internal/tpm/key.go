@@ -68,15 +68,20 @@ func (k Key) withPublic(public tpm2.TPM2BPublic) (Key, error) {
 	return k, nil
 }
 
-// qualified is the Name a primary has when it is chained to its hierarchy (TPM
-// 2.0 part 1, section 26.5).
+// qualified is the Name a primary has when it is chained to its hierarchy.
 func (k Key) qualified(hierarchy tpm2.TPMHandle) []byte {
+	return k.under(tpm2.HandleName(hierarchy).Buffer)
+}
+
+// under is the Qualified Name of a key below one with this Qualified Name (TPM 2.0
+// part 1, section 26.5).
+func (k Key) under(parent []byte) []byte {
 	hash, err := k.public.NameAlg.Hash()
 	if err != nil {
 		return nil
 	}
 	digest := hash.New()
-	digest.Write(tpm2.HandleName(hierarchy).Buffer)
+	digest.Write(parent)
 	digest.Write(k.name.Buffer)
 	return digest.Sum(k.name.Buffer[:2:2])
 }
@@ -105,7 +110,7 @@ func (t *TPM) find(ctx context.Context, primary Primary) (Key, bool, error) {
 		return Key{}, false, nil
 	}
 	if err != nil {
-		return Key{}, false, fmt.Errorf("read persistent handle 0x%08x: %w", uint32(primary.Handle), err)
+		return Key{}, false, fmt.Errorf("read persistent handle 0x%08x: %w", uint32(primary.Handle), slots(err))
 	}
 	key, err := Key{handle: primary.Handle}.withPublic(response.OutPublic)
 	if err != nil || primary.Accept(key.raw) != nil {
@@ -142,7 +147,7 @@ func (t *TPM) Persist(ctx context.Context, key Key, handle tpm2.TPMHandle) error
 		PersistentHandle: handle,
 	}.Execute(t.in(ctx))
 	if err != nil {
-		return fmt.Errorf("persist key at 0x%08x: %w", uint32(handle), err)
+		return fmt.Errorf("persist key at 0x%08x: %w", uint32(handle), hintOf(tpm2.TPMRHOwner, err))
 	}
 	return nil
 }
@@ -175,18 +180,28 @@ func (t *TPM) flush(ctx context.Context, handle tpm2.TPMHandle) error {
 // hierarchy.
 func hint(err error) error { return hintOf(tpm2.TPMRHEndorsement, err) }
 
+// hintOf is hint for a hierarchy.
 func hintOf(hierarchy tpm2.TPMHandle, err error) error {
 	name := "endorsement"
 	if hierarchy == tpm2.TPMRHOwner {
 		name = "owner"
 	}
 	switch {
-	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
-		return fmt.Errorf("%w: no free slot: %w", ErrBusy, err)
 	case errors.Is(err, tpm2.TPMRCBadAuth), errors.Is(err, tpm2.TPMRCAuthFail):
 		return fmt.Errorf("%w: the %s hierarchy has another authorisation value: %w", ErrAuth, name, err)
 	case errors.Is(err, tpm2.TPMRCHierarchy):
 		return fmt.Errorf("the %s hierarchy is disabled: %w", name, err)
+	}
+	return slots(err)
+}
+
+// slots says of a command that found no room in the TPM what takes it. A persistent
+// key needs room as well while it is used.
+func slots(err error) error {
+	for _, code := range []error{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles, tpm2.TPMRCMemory} {
+		if errors.Is(err, code) {
+			return fmt.Errorf("%w: no free slot: %w", ErrBusy, err)
+		}
 	}
 	return err
 }

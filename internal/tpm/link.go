@@ -25,13 +25,14 @@ type link struct {
 	reader     *bufio.Reader
 	timeout    time.Duration
 	observe    func(command string)
+	ledger     *ledger // nil where a resource manager keeps book
 
 	turn   chan struct{} // holds one token: whose turn it is to send
 	closed sync.Once
 	broken error // set, with the turn held, when the framing is lost
 }
 
-func newLink(connection io.ReadWriteCloser, timeout time.Duration, observe func(string)) *link {
+func newLink(connection io.ReadWriteCloser, timeout time.Duration, observe func(string), ledger *ledger) *link {
 	if observe == nil {
 		observe = func(string) {}
 	}
@@ -42,6 +43,7 @@ func newLink(connection io.ReadWriteCloser, timeout time.Duration, observe func(
 		reader:  bufio.NewReaderSize(connection, maxResponse),
 		timeout: timeout,
 		observe: observe,
+		ledger:  ledger,
 		turn:    make(chan struct{}, 1),
 	}
 	l.turn <- struct{}{}
@@ -58,8 +60,25 @@ func (l *link) Close() (err error) {
 // has some five seconds to get ready.
 const retries = 16
 
+// leftovers lists what is loaded and can still be flushed.
+func (l *link) leftovers() []tpm2.TPMHandle {
+	select {
+	case <-l.turn:
+	default:
+		return nil // a command hangs
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if l.broken != nil || l.ledger == nil {
+		return nil
+	}
+	return l.ledger.list()
+}
+
 // send runs one command, again where the TPM says that it was not started.
 func (l *link) send(ctx context.Context, command []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case <-l.turn:
 	case <-ctx.Done():
@@ -69,8 +88,12 @@ func (l *link) send(ctx context.Context, command []byte) ([]byte, error) {
 	pause := time.Millisecond
 	for range retries {
 		response, err := l.exchange(ctx, command)
-		if err != nil || !notNow(response) {
-			return response, err
+		if err != nil {
+			return nil, err
+		}
+		if !notNow(response) {
+			l.ledger.note(command, response)
+			return response, nil
 		}
 		select {
 		case <-time.After(pause):
@@ -92,6 +115,16 @@ func notNow(response []byte) bool {
 	return false
 }
 
+// grace is how long a command that was begun is waited for after its context has
+// ended. Without its answer nobody knows what it left in the TPM.
+const grace = 5 * time.Second
+
+// A reply is how a command ended.
+type reply struct {
+	response []byte
+	err      error
+}
+
 // exchange writes a command and reads its response. Whatever goes wrong on the
 // way leaves an answer pending or half read, so the link is of no use after it.
 func (l *link) exchange(ctx context.Context, command []byte) ([]byte, error) {
@@ -99,29 +132,39 @@ func (l *link) exchange(ctx context.Context, command []byte) ([]byte, error) {
 		return nil, l.broken
 	}
 	l.observe(CommandName(command))
-	type result struct {
-		response []byte
-		err      error
-	}
-	done := make(chan result, 1)
+	done := make(chan reply, 1)
 	// A device node blocks in the kernel until the command ends and has no
 	// deadline; the wait for it must be given up from outside.
 	go func() {
 		response, err := l.roundTrip(command)
-		done <- result{response, err}
+		done <- reply{response, err}
 	}()
-	timer := time.NewTimer(l.timeout)
+	r, answered := await(ctx, done, l.timeout)
+	if !answered && ctx.Err() != nil && l.ledger != nil {
+		r, answered = await(context.WithoutCancel(ctx), done, min(grace, l.timeout))
+	}
+	if answered {
+		l.broken = r.err
+		return r.response, r.err
+	}
+	cause := fmt.Errorf("%s has taken %s", CommandName(command), l.timeout)
+	if err := ctx.Err(); err != nil {
+		cause = err
+	}
+	l.broken = fmt.Errorf("%w: %w", ErrNoAnswer, cause)
+	return nil, errors.Join(l.broken, l.Close())
+}
+
+func await(ctx context.Context, done <-chan reply, patience time.Duration) (reply, bool) {
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case r := <-done:
-		l.broken = r.err
-		return r.response, r.err
+		return r, true
 	case <-timer.C:
-		l.broken = fmt.Errorf("%w: %s has taken %s", ErrNoAnswer, CommandName(command), l.timeout)
 	case <-ctx.Done():
-		l.broken = fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
 	}
-	return nil, errors.Join(l.broken, l.Close())
+	return reply{}, false
 }
 
 func (l *link) roundTrip(command []byte) ([]byte, error) {
@@ -150,14 +193,19 @@ type bound struct {
 	link *link
 }
 
-// Send implements transport.TPM.
-func (b bound) Send(command []byte) ([]byte, error) { return b.link.send(b.ctx, command) }
+// Send implements transport.TPM. The first command heeds the context. What go-tpm
+// sends after it, it sends for its sake: the command that a session was started
+// for, which ends it, or the flush of a session that was of no use. They are cut
+// short by the timeout of a command alone.
+func (b *bound) Send(command []byte) ([]byte, error) {
+	response, err := b.link.send(b.ctx, command)
+	b.ctx = context.WithoutCancel(b.ctx)
+	return response, err
+}
 
 // in binds the TPM to ctx for one operation.
-func (t *TPM) in(ctx context.Context) bound { return bound{ctx, t.link} }
+func (t *TPM) in(ctx context.Context) *bound { return &bound{ctx, t.link} }
 
 // cleanup is in for what must be done even when ctx is over: flushing. The
 // timeout of a command still holds.
-func (t *TPM) cleanup(ctx context.Context) bound {
-	return bound{context.WithoutCancel(ctx), t.link}
-}
+func (t *TPM) cleanup(ctx context.Context) *bound { return t.in(context.WithoutCancel(ctx)) }

@@ -180,7 +180,7 @@ func TestSilentTPM(t *testing.T) {
 func TestCancelWhileWaiting(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
-	opened, err := tpm.Open(t.Context(), tpm.Config{Device: listen(t, script{properly()}, hold)})
+	opened, err := tpm.Open(t.Context(), tpm.Config{Device: listen(t, script{properly()}, hold), Timeout: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,8 +66,9 @@ type TPM struct {
 	config Config
 }
 
-// Open connects to the TPM and sends it nothing. Its error is or wraps
-// ErrAbsent, ErrBusy or ErrDenied where one of them says it.
+// Open connects to the TPM and sends it nothing, but where a program of ours was
+// killed that held an emulator's socket: then it flushes what that one had loaded.
+// Its error is or wraps ErrAbsent, ErrBusy or ErrDenied where one of them says it.
 func Open(ctx context.Context, config Config) (*TPM, error) {
 	if config.Device == "" {
 		config.Device = DefaultDevice
@@ -85,11 +86,23 @@ func Open(ctx context.Context, config Config) (*TPM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open TPM %s: %w", config.Device, explain(err))
 	}
-	return &TPM{link: newLink(connection, config.Timeout, config.Observe), config: config}, nil
+	t := &TPM{config: config}
+	ledger, left := openLedger(config.Device)
+	t.link = newLink(connection, config.Timeout, config.Observe, ledger)
+	if err := t.sweep(ctx, left); err != nil {
+		return nil, errors.Join(fmt.Errorf("open TPM %s: %w", config.Device, err), t.Close())
+	}
+	return t, nil
 }
 
-// Close ends the connection.
-func (t *TPM) Close() error { return t.link.Close() }
+// Close flushes what is still loaded, and ends the connection.
+func (t *TPM) Close() error {
+	var err error
+	for _, handle := range t.link.leftovers() {
+		err = errors.Join(err, t.flush(context.Background(), handle))
+	}
+	return errors.Join(err, t.link.Close())
+}
 
 // CheckDevice says whether device is spelled as one of the three forms Open
 // takes. It does not look whether it is there.
@@ -163,7 +176,7 @@ type lockedConnection struct {
 func (c *lockedConnection) Close() error { return errors.Join(c.Conn.Close(), c.lock.Close()) }
 
 func lockSocket(ctx context.Context, network, address string, wait time.Duration) (*flock.Flock, error) {
-	path := address + ".lock"
+	path := lockPath(address)
 	if network == "tcp" {
 		path = filepath.Join(os.TempDir(), "omen-tpm-"+strings.ReplaceAll(address, "/", "_")+".lock")
 	} else if _, err := os.Stat(address); err != nil {
@@ -195,3 +208,6 @@ func explain(err error) error {
 	}
 	return err
 }
+
+// lockPath is the file beside a unix socket that locks it.
+func lockPath(socket string) string { return socket + ".lock" }

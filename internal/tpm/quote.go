@@ -21,7 +21,7 @@ func (t *TPM) Quote(ctx context.Context, key Key, qualifyingData []byte, selecti
 		PCRSelect:      selection,
 	}.Execute(t.in(ctx))
 	if err != nil {
-		return nil, nil, fmt.Errorf("quote: %w", err)
+		return nil, nil, fmt.Errorf("quote: %w", slots(err))
 	}
 	// What is marshalled again must be of the one form we know, because
 	// tpm2.Marshal panics on others.

@@ -104,8 +104,9 @@ func (p SealPolicy) digest() (tpm2.TPM2BDigest, error) {
 
 // Seal has the TPM keep secret, at most MaxSecret bytes, for the states of
 // policy. It goes to the TPM encrypted, in a session that is salted to the storage
-// root: what sits on the bus does not see it.
-func (s *Storage) Seal(ctx context.Context, secret []byte, policy SealPolicy) (Blob, error) {
+// root: what sits on the bus does not see it. Another key in the root's place is
+// ErrStorage, and gets nothing.
+func (s *Storage) Seal(ctx context.Context, secret []byte, policy SealPolicy) (blob Blob, err error) {
 	if len(secret) == 0 || len(secret) > MaxSecret {
 		return Blob{}, fmt.Errorf("seal: %d bytes, want 1 to %d", len(secret), MaxSecret)
 	}
@@ -119,25 +120,28 @@ func (s *Storage) Seal(ctx context.Context, secret []byte, policy SealPolicy) (B
 	if err := s.release(ctx); err != nil {
 		return Blob{}, err
 	}
-	var blob Blob
-	err = s.with(ctx, func(parent Key) error {
-		response, err := tpm2.Create{
-			ParentHandle: tpm2.AuthHandle{Handle: parent.handle, Name: parent.name, Auth: s.private(parent, tpm2.AESEncryption(128, tpm2.EncryptIn))},
-			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
-				Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
-			}},
-			InPublic: tpm2.New2B(sealTemplate(digest)),
-		}.Execute(s.tpm.in(ctx))
-		if err != nil {
-			return storageError(err)
-		}
-		blob = Blob{Public: response.OutPublic.Bytes(), Private: response.OutPrivate.Buffer}
-		return nil
+	err = s.with(ctx, func(parent Key) (err error) {
+		blob, err = s.seal(ctx, parent, secret, digest)
+		return err
 	})
 	if err != nil {
 		return Blob{}, fmt.Errorf("seal: %w", err)
 	}
 	return blob, nil
+}
+
+func (s *Storage) seal(ctx context.Context, parent Key, secret []byte, policy tpm2.TPM2BDigest) (Blob, error) {
+	response, err := tpm2.Create{
+		ParentHandle: tpm2.AuthHandle{Handle: parent.handle, Name: parent.name, Auth: s.private(parent, tpm2.AESEncryption(128, tpm2.EncryptIn))},
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
+		}},
+		InPublic: tpm2.New2B(sealTemplate(policy)),
+	}.Execute(s.tpm.in(ctx))
+	if err != nil {
+		return Blob{}, storageError(err)
+	}
+	return Blob{Public: response.OutPublic.Bytes(), Private: response.OutPrivate.Buffer}, nil
 }
 
 // private is a session for one command whose first parameter, there or back,
@@ -174,22 +178,39 @@ func (s *Storage) Unseal(ctx context.Context, blob Blob, policy SealPolicy) (sec
 		return nil, err
 	}
 	// The session is salted to the storage root, so that one is loaded as long.
-	err = s.with(ctx, func(parent Key) error {
-		return s.loaded(ctx, blob, func(object Key) (err error) {
-			secret, err = s.open(ctx, parent, object, policy)
-			return err
-		})
+	err = s.with(ctx, func(parent Key) (err error) {
+		object, err := s.loadUnder(ctx, parent, blob)
+		if err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+		defer func() { err = errors.Join(err, s.tpm.flush(ctx, object.handle)) }()
+		secret, err = s.open(ctx, parent, object, policy)
+		return err
 	})
 	if err != nil {
+		clear(secret)
 		return nil, fmt.Errorf("unseal: %w", err)
 	}
 	return secret, nil
 }
 
+// open tries again when a PCR was extended meanwhile, be it one that the policy
+// does not name: a running system extends some all the time.
 func (s *Storage) open(ctx context.Context, parent, object Key, policy SealPolicy) (secret []byte, err error) {
 	if len(policy.States) == 0 {
 		return s.unseal(ctx, object, s.private(parent, tpm2.AESEncryption(128, tpm2.EncryptOut)))
 	}
+	for range 5 {
+		secret, err = s.openInState(ctx, parent, object, policy)
+		if !errors.Is(err, ErrPCRMoved) {
+			break
+		}
+	}
+	return secret, err
+}
+
+func (s *Storage) openInState(ctx context.Context, parent, object Key, policy SealPolicy) (secret []byte, err error) {
+	// The closer of go-tpm is not used: it would fail with a context that is over.
 	session, _, err := tpm2.PolicySession(s.tpm.in(ctx), tpm2.TPMAlgSHA256, 16,
 		tpm2.Salted(parent.handle, parent.public), tpm2.AESEncryption(128, tpm2.EncryptOut))
 	if err != nil {

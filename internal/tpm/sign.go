@@ -14,13 +14,13 @@ import (
 
 // CreateKey makes a signing key from template under the storage root, by one
 // command (TPM2_CreateLoaded, or TPM2_Create and TPM2_Load where the TPM is older
-// than revision 1.38). The key stays loaded until another one is used or Close.
-func (s *Storage) CreateKey(ctx context.Context, template tpm2.TPMTPublic) (Blob, error) {
+// than revision 1.38). The key stays loaded until another one is used, a secret is
+// sealed or unsealed, or Close.
+func (s *Storage) CreateKey(ctx context.Context, template tpm2.TPMTPublic) (blob Blob, err error) {
 	if err := s.release(ctx); err != nil {
 		return Blob{}, err
 	}
-	var blob Blob
-	err := s.with(ctx, func(parent Key) (err error) {
+	err = s.with(ctx, func(parent Key) (err error) {
 		blob, err = s.createLoaded(ctx, parent, template)
 		if errors.Is(err, tpm2.TPMRCCommandCode) {
 			blob, err = s.createThenLoad(ctx, parent, template)
@@ -28,7 +28,7 @@ func (s *Storage) CreateKey(ctx context.Context, template tpm2.TPMTPublic) (Blob
 		return err
 	})
 	if err != nil {
-		return Blob{}, fmt.Errorf("create key: %w", storageError(err))
+		return Blob{}, fmt.Errorf("create key: %w", err)
 	}
 	return blob, nil
 }
@@ -39,37 +39,33 @@ func (s *Storage) createLoaded(ctx context.Context, parent Key, template tpm2.TP
 		InPublic:     tpm2.New2BTemplate(&template),
 	}.Execute(s.tpm.in(ctx))
 	if err != nil {
-		return Blob{}, err
+		return Blob{}, storageError(err)
 	}
 	blob := Blob{Public: response.OutPublic.Bytes(), Private: response.OutPrivate.Buffer}
-	return blob, s.hold(ctx, response.ObjectHandle, blob)
+	key, err := Key{handle: response.ObjectHandle}.withPublic(response.OutPublic)
+	if err != nil {
+		return Blob{}, errors.Join(err, s.tpm.flush(ctx, response.ObjectHandle))
+	}
+	s.held = &heldKey{key: key, private: blob.Private}
+	return blob, nil
 }
 
 func (s *Storage) createThenLoad(ctx context.Context, parent Key, template tpm2.TPMTPublic) (Blob, error) {
 	response, err := tpm2.Create{ParentHandle: parent.auth(), InPublic: tpm2.New2B(template)}.Execute(s.tpm.in(ctx))
 	if err != nil {
-		return Blob{}, err
+		return Blob{}, storageError(err)
 	}
 	blob := Blob{Public: response.OutPublic.Bytes(), Private: response.OutPrivate.Buffer}
-	loaded, err := tpm2.Load{ParentHandle: parent.auth(), InPrivate: response.OutPrivate, InPublic: response.OutPublic}.Execute(s.tpm.in(ctx))
+	key, err := s.loadUnder(ctx, parent, blob)
 	if err != nil {
 		return Blob{}, err
 	}
-	return blob, s.hold(ctx, loaded.ObjectHandle, blob)
+	s.held = &heldKey{key: key, private: blob.Private}
+	return blob, nil
 }
 
 func (k Key) auth() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: tpm2.PasswordAuth(nil)}
-}
-
-// hold keeps a loaded object for the next use.
-func (s *Storage) hold(ctx context.Context, handle tpm2.TPMHandle, blob Blob) error {
-	key, err := Key{handle: handle}.withPublic(tpm2.BytesAs2B[tpm2.TPMTPublic](blob.Public))
-	if err != nil {
-		return errors.Join(err, s.tpm.flush(ctx, handle))
-	}
-	s.held = &heldKey{key: key, private: blob.Private}
-	return nil
 }
 
 // release flushes the key that is held, if one is.
@@ -111,7 +107,7 @@ func (s *Storage) Sign(ctx context.Context, blob Blob, digest []byte) (r, v *big
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
 	}.Execute(s.tpm.in(ctx))
 	if err != nil {
-		return nil, nil, fmt.Errorf("sign: %w", hintOf(tpm2.TPMRHOwner, err))
+		return nil, nil, fmt.Errorf("sign: %w", slots(err))
 	}
 	signature, err := response.Signature.Signature.ECDSA()
 	if err != nil {
@@ -122,12 +118,54 @@ func (s *Storage) Sign(ctx context.Context, blob Blob, digest []byte) (r, v *big
 
 // Certify has ak say that the key of blob is in this TPM (TPM 2.0 part 3,
 // section 18.2). It returns the TPMS_ATTEST that was signed and the
-// TPMT_SIGNATURE.
+// TPMT_SIGNATURE. A key that lies under another storage root is ErrStorage.
 func (s *Storage) Certify(ctx context.Context, ak Key, blob Blob, qualifyingData []byte) (info, signature []byte, err error) {
 	key, err := s.use(ctx, blob)
 	if err != nil {
 		return nil, nil, fmt.Errorf("certify: %w", err)
 	}
+	said, signature, err := s.certify(ctx, ak, key, qualifyingData)
+	if err != nil {
+		return nil, nil, fmt.Errorf("certify: %w", err)
+	}
+	if s.root != nil && !says(said, key, key.under(s.root.qualified(tpm2.TPMRHOwner)), qualifyingData) {
+		return nil, nil, fmt.Errorf("certify: the key is not where it was made: %w", ErrStorage)
+	}
+	return said.Bytes(), signature, nil
+}
+
+// CertifyRoot has ak say which key the storage root is: the standard one, as a
+// primary key of the owner hierarchy of the TPM that ak is in. It returns what was
+// signed and the signature, which it leaves to the caller to verify; then nobody
+// between this program and the TPM has put a key of his own in its place. Root is
+// what was certified.
+func (s *Storage) CertifyRoot(ctx context.Context, ak Key, qualifyingData []byte) (info, signature []byte, err error) {
+	said, signature, err := s.certifyRoot(ctx, ak, qualifyingData)
+	if s.persistent && (errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail)) {
+		// Whoever keeps it there gave it a password. The same key made anew has none.
+		s.persistent = false
+		said, signature, err = s.certifyRoot(ctx, ak, qualifyingData)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("certify storage root key: %w", err)
+	}
+	return said.Bytes(), signature, nil
+}
+
+func (s *Storage) certifyRoot(ctx context.Context, ak Key, qualifyingData []byte) (said *tpm2.TPM2BAttest, signature []byte, err error) {
+	err = s.with(ctx, func(root Key) (err error) {
+		if said, signature, err = s.certify(ctx, ak, root, qualifyingData); err != nil {
+			return err
+		}
+		if !says(said, root, root.qualified(tpm2.TPMRHOwner), qualifyingData) {
+			return errors.New("it is about another key")
+		}
+		return nil
+	})
+	return said, signature, err
+}
+
+func (s *Storage) certify(ctx context.Context, ak, key Key, qualifyingData []byte) (said *tpm2.TPM2BAttest, signature []byte, err error) {
 	response, err := tpm2.Certify{
 		ObjectHandle:   key.auth(),
 		SignHandle:     ak.auth(),
@@ -135,10 +173,23 @@ func (s *Storage) Certify(ctx context.Context, ak Key, blob Blob, qualifyingData
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 	}.Execute(s.tpm.in(ctx))
 	if err != nil {
-		return nil, nil, fmt.Errorf("certify: %w", hint(err))
+		return nil, nil, slots(err)
 	}
+	// What is marshalled again must be of the one form we know, because
+	// tpm2.Marshal panics on others.
 	if _, err := response.Signature.Signature.ECDSA(); err != nil {
-		return nil, nil, fmt.Errorf("certify: signature: %w", err)
+		return nil, nil, fmt.Errorf("signature: %w", err)
 	}
-	return response.CertifyInfo.Bytes(), tpm2.Marshal(response.Signature), nil
+	return &response.CertifyInfo, tpm2.Marshal(response.Signature), nil
+}
+
+// says reports whether a certification is of this key, as the one with this
+// Qualified Name.
+func says(said *tpm2.TPM2BAttest, key Key, qualified, qualifyingData []byte) bool {
+	attested, err := said.Contents()
+	if err != nil || attested.Magic != tpm2.TPMGeneratedValue || !bytes.Equal(attested.ExtraData.Buffer, qualifyingData) {
+		return false
+	}
+	certified, err := attested.Attested.Certify()
+	return err == nil && bytes.Equal(certified.Name.Buffer, key.name.Buffer) && bytes.Equal(certified.QualifiedName.Buffer, qualified)
 }
