@@ -6,31 +6,61 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
-	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/remedy"
 )
 
 // DropInFile is the name of our file in every conf.d.
 const DropInFile = "50-omen.conf"
 
-// waiting is where a drop-in is written before it is renamed into conf.d; beside
-// conf.d, on the same file system, where Keylime does not look.
-const waiting = ".omen-dropin.new"
+// Mode is where a component's settings go.
+type Mode string
 
-// DropIn is the file that points one component at the installed certificates.
+// The modes. "" is InDropIn.
+const (
+	InDropIn Mode = "drop-in" // a file of ours in conf.d
+	InMain   Mode = "edit"    // the component's main file
+)
+
+// ErrMixedModes means that two certificates want the settings of their one
+// component in different places.
+var ErrMixedModes = errors.New("one component, two modes")
+
+// DropIn is what points one component at the installed certificates: a file of
+// ours in conf.d or, by its mode, our settings in the main file.
 type DropIn struct {
 	Profile  Profile // of the component's first certificate here
+	Mode     Mode
 	Settings []Setting
-	UID, GID int // who must be able to read it
+	UID, GID int   // who must be able to read it
+	Groups   []int // supplementary groups of that user
 }
 
 // Use is a certificate name in the role of a profile.
 type Use struct {
 	Profile     Profile
+	Mode        Mode
 	Certificate string
 	UID, GID    int
+	Groups      []int
+}
+
+// CheckModes returns ErrMixedModes where certificates of one component disagree,
+// and an error for a mode that is none.
+func CheckModes(uses []Use) error {
+	first := map[string]Use{}
+	for _, use := range uses {
+		if use.Mode != "" && use.Mode != InDropIn && use.Mode != InMain {
+			return remedy.Errorf(`"drop-in" or "edit"`, "certificate %s: mode = %q", use.Certificate, string(use.Mode))
+		}
+		other, known := first[use.Profile.Component]
+		if known && (other.Mode == InMain) != (use.Mode == InMain) {
+			return remedy.Errorf("give both the same mode", "certificates %s and %s: %w", other.Certificate, use.Certificate, ErrMixedModes)
+		}
+		first[use.Profile.Component] = use
+	}
+	return nil
 }
 
 // DropIns returns one drop-in for each component that has a certificate here,
@@ -43,7 +73,7 @@ func DropIns(uses []Use) []DropIn {
 				continue
 			}
 			if len(drops) == 0 || drops[len(drops)-1].Profile.Component != profile.Component {
-				drops = append(drops, DropIn{Profile: profile, UID: use.UID, GID: use.GID})
+				drops = append(drops, DropIn{Profile: profile, Mode: use.Mode, UID: use.UID, GID: use.GID, Groups: use.Groups})
 			}
 			last := &drops[len(drops)-1]
 			last.Settings = append(last.Settings, named(profile.Settings, use.Certificate)...)
@@ -61,96 +91,22 @@ func named(settings []Setting, certificate string) []Setting {
 	return result
 }
 
+// dropInHead is how every drop-in of ours begins.
+const dropInHead = "# Written by omen-agent at every installation; changes here are lost.\n"
+
+// IsOurs reports that a drop-in is one that we have written.
+func IsOurs(content []byte) bool { return bytes.HasPrefix(content, []byte(dropInHead)) }
+
 // Content is the file's text in the syntax of the component.
 func (d DropIn) Content() []byte {
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "# Written by omen-agent at every installation; changes here are lost.\n[%s]\n", d.Profile.Component)
+	fmt.Fprintf(&text, "%s[%s]\n", dropInHead, d.Profile.Component)
 	for _, setting := range d.Settings {
 		value := setting.Value
-		if d.Profile.TOML && value != "true" {
-			value = `"` + value + `"`
+		if d.Profile.TOML {
+			value = setting.toml()
 		}
 		fmt.Fprintf(&text, "%s = %s\n", setting.Key, value)
 	}
 	return text.Bytes()
-}
-
-// Written is a drop-in on disk, with what is needed to undo it.
-type Written struct {
-	Changed   bool // the bytes differ from what stood there
-	component string
-	before    *beneath.File // nil: there was none
-	madeDir   bool
-}
-
-// Component names whose configuration this is.
-func (w Written) Component() string { return w.component }
-
-// Write puts the drop-in into ConfigDir, given open as config.
-func (d DropIn) Write(config *beneath.Dir) (Written, error) {
-	done := Written{component: d.Profile.Component}
-	conf, made, err := d.confDir(config)
-	if err != nil {
-		return done, err
-	}
-	defer conf.Close()
-	done.madeDir = made
-	old, err := conf.Read(DropInFile, maxConfig)
-	switch {
-	case err == nil:
-		done.before = &old
-		if bytes.Equal(old.Content, d.Content()) {
-			return done, nil
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return done, err
-	}
-	done.Changed = true
-	return done, place(config, conf, beneath.File{Mode: 0o440, UID: d.UID, GID: d.GID, Content: d.Content()})
-}
-
-// confDir opens conf.d, made when missing so that the component can read it.
-func (d DropIn) confDir(config *beneath.Dir) (*beneath.Dir, bool, error) {
-	name := d.Profile.Component + ".conf.d"
-	conf, err := config.Sub(name)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return conf, false, err
-	}
-	conf, err = config.Make(name, 0o500, d.UID, d.GID)
-	return conf, err == nil, err
-}
-
-// place writes f beside conf.d and renames it in.
-func place(config, conf *beneath.Dir, f beneath.File) error {
-	f.Name = waiting
-	if err := config.Remove(waiting); err != nil {
-		return err
-	}
-	if err := config.Create(f); err != nil {
-		return err
-	}
-	if err := config.RenameInto(waiting, conf, DropInFile); err != nil {
-		return errors.Join(err, config.Remove(waiting))
-	}
-	return errors.Join(conf.Sync(), config.Sync())
-}
-
-// Undo puts back what stood there before, byte for byte, or nothing.
-func (w Written) Undo(config *beneath.Dir) error {
-	if !w.Changed && !w.madeDir {
-		return nil
-	}
-	name := w.component + ".conf.d"
-	conf, err := config.Sub(name)
-	if err != nil {
-		return err
-	}
-	defer conf.Close()
-	if w.before != nil {
-		return place(config, conf, *w.before)
-	}
-	if err := errors.Join(conf.Remove(DropInFile), conf.Sync()); err != nil || !w.madeDir {
-		return err
-	}
-	return config.RemoveEmpty(name)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
@@ -32,14 +33,14 @@ func TestDropIns(t *testing.T) {
 tls_dir = /etc/keylime/certs
 server_key = registrar.key
 server_cert = registrar.crt
-trusted_client_ca = ['ca.crt']
+trusted_client_ca = ['clients-ca.crt']
 `,
 		"verifier": head + `[verifier]
 enable_agent_mtls = True
 tls_dir = /etc/keylime/certs
 server_key = verifier.key
 server_cert = verifier.crt
-trusted_client_ca = ['ca.crt']
+trusted_client_ca = ['clients-ca.crt']
 client_key = verifier-client.key
 client_cert = verifier-client.crt
 trusted_server_ca = ['ca.crt']
@@ -55,7 +56,7 @@ trusted_server_ca = ['ca.crt']
 enable_agent_mtls = true
 server_key = "/etc/keylime/certs/agent.key"
 server_cert = "/etc/keylime/certs/agent.crt"
-trusted_client_ca = "/etc/keylime/certs/ca.crt"
+trusted_client_ca = "/etc/keylime/certs/clients-ca.crt"
 `,
 	}
 	got := map[string]string{}
@@ -97,16 +98,27 @@ func config(t *testing.T) (string, *beneath.Dir) {
 	return root, dir
 }
 
+var day = time.Date(2026, 2, 10, 0, 0, 0, 0, time.UTC)
+
+// write does what an installation does.
+func write(root string, dir *beneath.Dir, drop DropIn) (Written, error) {
+	written, err := drop.Prepare(root, dir, day)
+	if err != nil {
+		return written, err
+	}
+	return written, written.Apply(dir)
+}
+
 func TestWriteAndUndo(t *testing.T) {
 	root, dir := config(t)
 	drop := DropIns(uses(Registrar))[0]
 	path := filepath.Join(root, ConfigDir, "registrar.conf.d", DropInFile)
 
-	written, err := drop.Write(dir)
+	written, err := write(root, dir, drop)
 	if err != nil || !written.Changed {
 		t.Fatalf("%+v, %v", written, err)
 	}
-	again, err := drop.Write(dir)
+	again, err := write(root, dir, drop)
 	if err != nil || again.Changed {
 		t.Fatalf("the second time: %+v, %v", again, err)
 	}
@@ -124,7 +136,7 @@ func TestWriteAndUndo(t *testing.T) {
 	}
 
 	writeConfig(t, root, "registrar.conf.d/"+DropInFile, "[registrar]\nhand = made\n")
-	written, err = drop.Write(dir)
+	written, err = write(root, dir, drop)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +166,7 @@ func TestOverrides(t *testing.T) {
 	root, _ := config(t)
 	verifier, agent := DropIns(uses(Verifier))[0], DropIns(uses(Agent))[0]
 	for name, text := range map[string]string{
+		"verifier.conf":                 "[verifier]\nport = 8881\n",
 		"verifier.conf.d/10-early.conf": "[verifier]\nserver_cert = early.crt\n",
 		"verifier.conf.d/90-late.conf":  "[verifier]\nport = 9\n# server_cert = x\n[other]\nserver_cert = y\n",
 		"agent.conf.d/90-late.conf":     "[agent]\nport = 9003\n",

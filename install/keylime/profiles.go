@@ -6,11 +6,19 @@ import "crypto/x509"
 
 // Paths that Keylime is pointed at, absolute on the host.
 const (
-	ConfigDir  = "/etc/keylime"
-	VendorDir  = "/usr/etc/keylime"
-	CertsName  = "certs" // the link in ConfigDir
-	CertsDir   = ConfigDir + "/" + CertsName
-	BundleFile = "ca.crt"
+	ConfigDir = "/etc/keylime"
+	VendorDir = "/usr/etc/keylime"
+	CertsName = "certs" // the link in ConfigDir
+	CertsDir  = ConfigDir + "/" + CertsName
+
+	// Files of the set: what servers are verified by, and what clients are. Keylime
+	// takes whoever the second vouches for as a client for an administrator.
+	BundleFile        = "ca.crt"
+	ClientsBundleFile = "clients-ca.crt"
+
+	// RootFile holds one root and nothing else, for what reads the first
+	// certificate of a file only.
+	RootFile = "root.crt"
 )
 
 // Names of the profiles.
@@ -20,6 +28,7 @@ const (
 	Registrar      = "keylime-registrar"
 	Tenant         = "keylime-tenant"
 	Agent          = "keylime-agent"
+	PushAgent      = "keylime-push-agent"
 )
 
 // Setting is one line of a drop-in. In Value, %s stands for the certificate's
@@ -38,6 +47,7 @@ type Profile struct {
 	Port      int              // its default
 	TOML      bool             // the component's files are TOML, and a main file is not needed
 	RunsAs    bool             // started as root, it becomes run_as before it reads the key
+	RootOnly  bool             // it has no certificate and listens nowhere: it needs RootFile
 	Settings  []Setting
 }
 
@@ -52,7 +62,7 @@ func Profiles() []Profile {
 			Settings: []Setting{
 				{"tls_dir", CertsDir},
 				{"server_key", "%s.key"}, {"server_cert", "%s.crt"},
-				{"trusted_client_ca", "['ca.crt']"},
+				{"trusted_client_ca", "['" + ClientsBundleFile + "']"},
 			},
 		},
 		{
@@ -63,14 +73,14 @@ func Profiles() []Profile {
 				{"enable_agent_mtls", "True"},
 				{"tls_dir", CertsDir},
 				{"server_key", "%s.key"}, {"server_cert", "%s.crt"},
-				{"trusted_client_ca", "['ca.crt']"},
+				{"trusted_client_ca", "['" + ClientsBundleFile + "']"},
 			},
 		},
 		{
 			Name: VerifierClient, Component: "verifier", Usage: x509.ExtKeyUsageClientAuth, Service: Verifier,
 			Settings: []Setting{
 				{"client_key", "%s.key"}, {"client_cert", "%s.crt"},
-				{"trusted_server_ca", "['ca.crt']"},
+				{"trusted_server_ca", "['" + BundleFile + "']"},
 			},
 		},
 		{
@@ -79,7 +89,7 @@ func Profiles() []Profile {
 				{"enable_agent_mtls", "True"},
 				{"tls_dir", CertsDir},
 				{"client_key", "%s.key"}, {"client_cert", "%s.crt"},
-				{"trusted_server_ca", "['ca.crt']"},
+				{"trusted_server_ca", "['" + BundleFile + "']"},
 			},
 		},
 		{
@@ -89,10 +99,41 @@ func Profiles() []Profile {
 			Settings: []Setting{
 				{"enable_agent_mtls", "true"},
 				{"server_key", CertsDir + "/%s.key"}, {"server_cert", CertsDir + "/%s.crt"},
-				{"trusted_client_ca", CertsDir + "/ca.crt"},
+				{"trusted_client_ca", CertsDir + "/" + ClientsBundleFile},
+			},
+		},
+		{
+			Name: PushAgent, Component: "agent", Service: PushAgent,
+			Units:   []string{"keylime_push_model_agent.service"},
+			Program: "keylime_push_model_agent", TOML: true, RunsAs: true, RootOnly: true,
+			Settings: []Setting{
+				{"verifier_tls_ca_cert", CertsDir + "/" + RootFile},
+				{"registrar_tls_enabled", "true"},
+				{"registrar_tls_ca_cert", CertsDir + "/" + RootFile},
+				{"tls_accept_invalid_certs", "false"}, {"tls_accept_invalid_hostnames", "false"},
 			},
 		},
 	}
+}
+
+// Bundle is the file that this profile's settings name: a server verifies clients
+// by it, a client servers. What is no component of Keylime has one file for both.
+func (p Profile) Bundle() string {
+	if p.RootOnly {
+		return RootFile
+	}
+	if p.Usage == x509.ExtKeyUsageClientAuth || p.Component == "" {
+		return BundleFile
+	}
+	return ClientsBundleFile
+}
+
+// OwnBundle is the file by which others verify this profile's certificate.
+func (p Profile) OwnBundle() string {
+	if p.Usage == x509.ExtKeyUsageClientAuth && p.Component != "" {
+		return ClientsBundleFile
+	}
+	return BundleFile
 }
 
 // Find returns the profile of that name.

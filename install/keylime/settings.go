@@ -77,8 +77,9 @@ func dropIns(dir string) []string {
 	return files
 }
 
-func (p Profile) read(path string) (Settings, error) {
-	// Its folder belongs to Keylime: a pipe there must not be waited for.
+// readText reads a whole configuration file. Its folder belongs to Keylime: a pipe
+// there is not waited for.
+func readText(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -88,11 +89,16 @@ func (p Profile) read(path string) (Settings, error) {
 		return nil, errors.Join(fmt.Errorf("%s: not a regular file", path), err)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxConfig+1))
+	if err == nil && len(text) > maxConfig {
+		err = fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
+	}
+	return text, err
+}
+
+func (p Profile) read(path string) (Settings, error) {
+	text, err := readText(path)
 	if err != nil {
 		return nil, err
-	}
-	if len(text) > maxConfig {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
 	}
 	if p.TOML {
 		return parseAgent(path, string(text))
