@@ -9,6 +9,8 @@
 // Elsewhere the service is a process tree: found by its pid file or by who
 // listens on its port, ended by TERM to every member, by KILL to what is left
 // ten seconds later, and started again in a session of its own.
-// The package never sends HUP, never signals by name or by a number it has not
-// just checked, never uses a shell and never replaces a log.
+// Services that can read their files again are reloaded instead: by systemd, by a
+// command, or by a signal to the process in a pid file (tell.go, told.go).
+// The package never sends HUP to Keylime, never signals by name or by a number it
+// has not just checked, never uses a shell and never replaces a log.
 package service

@@ -3,6 +3,7 @@
 package service
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -27,6 +28,22 @@ func fromFiles(property any) []string {
 		}
 		for _, path := range paths {
 			names = append(names, fromFile(path)...)
+		}
+	}
+	return names
+}
+
+// variables are the names of what a process was started with, and no values: there
+// may be secrets.
+func (p process) variables() []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+	if err != nil {
+		return nil // it has ended
+	}
+	var names []string
+	for variable := range strings.SplitSeq(string(text), "\x00") {
+		if name, _, found := strings.Cut(variable, "="); found {
+			names = append(names, name+"=")
 		}
 	}
 	return names

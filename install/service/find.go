@@ -79,16 +79,18 @@ func markerOf(start []string) (string, error) {
 }
 
 // checkStart refuses a command that cannot be what it says.
-func checkStart(start []string) error {
-	if !filepath.IsAbs(start[0]) {
-		return remedy.Errorf("give the full path", "start = %q: not an absolute path", start[0])
+func checkStart(start []string) error { return checkProgram("start", start) }
+
+func checkProgram(key string, command []string) error {
+	if !filepath.IsAbs(command[0]) {
+		return remedy.Errorf("give the full path", "%s = %q: not an absolute path", key, command[0])
 	}
-	info, err := os.Stat(start[0])
+	info, err := os.Stat(command[0])
 	if err != nil {
-		return fmt.Errorf("start: %w", err)
+		return fmt.Errorf("%s: %w", key, err)
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-		return fmt.Errorf("start = %q: not executable", start[0])
+		return fmt.Errorf("%s = %q: not executable", key, command[0])
 	}
 	return nil
 }

@@ -85,13 +85,18 @@ func (p process) startTime() (time.Time, error) {
 	return time.Unix(boot, 0).Add(time.Duration(p.start) * (time.Second / ticksPerSecond)), nil
 }
 
-// writePIDFile puts the number in place in one step, readable by all.
+// writePIDFile puts the number in place in one step, readable by all. What a
+// writer that was killed has left goes first.
 func (s *Process) writePIDFile(pid int) error {
 	path := s.path(s.spec.PIDFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write pid file: %w", err)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".pid-")
+	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write pid file: %w", err)
+	}
+	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("write pid file: %w", err)
 	}

@@ -99,9 +99,13 @@ func (p process) command() string {
 	}, name[:min(len(name), maxCommand)])
 }
 
-// names reports whether the command line has the program as one of its words:
-// a script appears behind its interpreter.
+// names reports whether the command line has the program as one of its words (a
+// script appears behind its interpreter), or the process runs it, whatever it has
+// made of its command line.
 func (p process) names(program string) bool {
+	if path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid)); err == nil && strings.TrimSuffix(filepath.Base(path), " (deleted)") == program {
+		return true
+	}
 	for _, word := range p.arguments() {
 		if filepath.Base(word) == program {
 			return true

@@ -104,8 +104,21 @@ func (s *Process) Name() string { return s.spec.Start[0] }
 // Account is whom Restart starts it as.
 func (s *Process) Account() account.Account { return s.runAs }
 
-// Environment is what Restart passes on.
-func (s *Process) Environment() []string { return environment(s.runAs) }
+// Environment is what Restart passes on, and the names of what runs now got: who
+// started it with a variable relies on it, and a Restart would take it away.
+func (s *Process) Environment() []string {
+	all := environment(s.runAs)
+	running, err := s.anyRunning()
+	if err != nil {
+		return all
+	}
+	for _, p := range running {
+		if who, err := p.identity(); err == nil && (who.UID == 0 || who.UID == s.runAs.UID) {
+			all = append(all, p.variables()...)
+		}
+	}
+	return all
+}
 
 // Executables are the command, and what runs now.
 func (s *Process) Executables() []string {

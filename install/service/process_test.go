@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,6 +242,28 @@ func TestServiceThatDropsItsRightsComesBackWithThem(t *testing.T) {
 	who, err := process{pid: s.onlyProcess(t)}.identity()
 	if err != nil || who.UID != 0 {
 		t.Errorf("came back as %d, %v", who.UID, err)
+	}
+}
+
+// TestEnvironmentOfWhatRuns: names only, and after a restart those are gone.
+func TestEnvironmentOfWhatRuns(t *testing.T) {
+	if !cell.Enter(t) {
+		return
+	}
+	t.Setenv("KEYLIME_VERIFIER_CONFIG", "/srv/secret.conf")
+	fake := linkProgram(t)
+	byHand(t, "", fake, "parent", fmt.Sprint(port))
+	eventually(t, "started by hand", func() bool { return listens(port) && len(alive(t)) == 3 })
+	s := open(t, Spec{Start: []string{fake, "parent", fmt.Sprint(port)}, Port: port})
+	if got := s.Environment(); !slices.Contains(got, "KEYLIME_VERIFIER_CONFIG=") || strings.Contains(fmt.Sprint(got), "secret") {
+		t.Errorf("started by hand: %v", got)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "listens again", func() bool { return listens(port) })
+	if got := s.Environment(); slices.Contains(got, "KEYLIME_VERIFIER_CONFIG=") {
+		t.Errorf("restarted: %v", got)
 	}
 }
 

@@ -36,6 +36,7 @@ type Unit struct {
 	programs []string
 	first    bool
 	wanted   bool // it ran, or systemd was about to start it
+	waited   bool // it was about to be started
 }
 
 // findUnit returns the first loaded unit, or nil where systemd does not run or
@@ -74,14 +75,15 @@ func connect(ctx context.Context) (*dbus.Conn, error) {
 	return nil, ctx.Err()
 }
 
-// firstLoaded returns the first unit that is loaded. One that is there and
-// cannot be used (masked, or with an error in it) is named in an error, unless
-// there is another way.
+// firstLoaded returns the unit that runs or, where none does, the first that is
+// loaded. One that is there and cannot be used (masked, or with an error in it) is
+// named in an error, unless there is another way.
 func firstLoaded(ctx context.Context, bus *dbus.Conn, spec Spec) (*Unit, error) {
 	candidates := spec.Units
 	if spec.Unit != "" {
 		candidates = []string{spec.Unit}
 	}
+	var loaded []string
 	var useless error
 	for _, name := range candidates {
 		state, err := loadState(ctx, bus, name)
@@ -89,12 +91,47 @@ func firstLoaded(ctx context.Context, bus *dbus.Conn, spec Spec) (*Unit, error) 
 		case err != nil:
 			return nil, err
 		case state == "loaded":
-			return load(ctx, bus, name, account.Of(spec.Root))
+			loaded = append(loaded, name)
 		case spec.Unit != "" || state != "not-found" && len(spec.Start) == 0:
 			useless = errors.Join(useless, cannotUse(name, state))
 		}
 	}
-	return nil, useless
+	if len(loaded) == 0 {
+		return nil, useless
+	}
+	name, err := theOneThatRuns(ctx, bus, loaded)
+	if err != nil {
+		return nil, err
+	}
+	return load(ctx, bus, name, account.Of(spec.Root))
+}
+
+// ErrSeveral means that a service runs more than once on this host.
+var ErrSeveral = errors.New("two units of one service run")
+
+// theOneThatRuns picks the unit that runs, else the first. Several that run are
+// ErrSeveral; two names of one unit are one.
+func theOneThatRuns(ctx context.Context, bus *dbus.Conn, loaded []string) (string, error) {
+	chosen, chosenID := "", ""
+	for _, name := range loaded {
+		properties, err := bus.GetUnitPropertiesContext(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("unit %s: %w", name, err)
+		}
+		id, _ := properties["Id"].(string)
+		state, _ := properties["ActiveState"].(string)
+		switch {
+		case !running(state) || id == chosenID:
+		case chosen != "":
+			return "", remedy.Errorf("disable one of them, or name the one to restart: [certificate.service] unit = …", "%w: %s and %s", ErrSeveral, chosen, name)
+		default:
+			chosen, chosenID = name, id
+		}
+	}
+	if chosen == "" {
+		return loaded[0], nil
+	}
+	return chosen, nil
 }
 
 func loadState(ctx context.Context, bus *dbus.Conn, name string) (string, error) {
@@ -137,7 +174,8 @@ func load(ctx context.Context, bus *dbus.Conn, name string, book account.Book) (
 	unit.env = append(unit.env, fromFiles(properties["EnvironmentFiles"])...)
 	user, _ := properties["User"].(string)
 	group, _ := properties["Group"].(string)
-	if err := unit.findAccount(book, user, group); err != nil {
+	more, _ := properties["SupplementaryGroups"].([]string)
+	if err := unit.findAccount(book, user, group, more); err != nil {
 		return nil, fmt.Errorf("unit %s: %w", name, err)
 	}
 	return unit, nil
@@ -159,18 +197,28 @@ func programs(property any) []string {
 // Name is the unit's name.
 func (u *Unit) Name() string { return u.name }
 
-// Account is User= and Group=; a unit without them runs as root.
+// Account is User=, Group= and SupplementaryGroups=; a unit without them runs as root.
 func (u *Unit) Account() account.Account { return u.account }
 
-func (u *Unit) findAccount(book account.Book, user, group string) (err error) {
+func (u *Unit) findAccount(book account.Book, user, group string, more []string) (err error) {
 	if user == "" {
 		user = "0"
 	}
 	if group != "" {
 		user += ":" + group
 	}
-	u.account, err = book.Find(user)
-	return err
+	if u.account, err = book.Find(user); err != nil {
+		return err
+	}
+	for _, name := range more {
+		// A group has no look-up of its own: whose group it is does not matter.
+		with, err := book.Find("0:" + name)
+		if err != nil {
+			return err
+		}
+		u.account.Groups = append(u.account.Groups, with.GID)
+	}
+	return nil
 }
 
 // Environment is the unit's Environment=, and the names in its EnvironmentFile=.
@@ -181,15 +229,31 @@ func (u *Unit) Executables() []string { return u.programs }
 
 // Restart runs a restart job and waits for its end.
 func (u *Unit) Restart(ctx context.Context) error {
-	state, err := u.active(ctx)
-	if err != nil {
+	if err := u.note(ctx); err != nil {
 		return err
 	}
-	if !u.first {
+	return u.restart(ctx)
+}
+
+// note remembers what ran before the first Restart or Reload.
+func (u *Unit) note(ctx context.Context) error {
+	state, err := u.active(ctx)
+	if err == nil && !u.first {
 		// "activating" is most of all a unit that waits for its RestartSec.
-		u.wanted, u.first = running(state) || state == "activating", true
+		u.waited, u.first = state == "activating", true
+		u.wanted = running(state) || u.waited
 	}
-	return u.job(ctx, "restart", u.bus.RestartUnitContext)
+	return err
+}
+
+// restart forgets the starts before: they count towards the unit's limit, and at the
+// limit it would be stopped and not started.
+func (u *Unit) restart(ctx context.Context) error {
+	reset := u.bus.ResetFailedUnitContext(ctx, u.name)
+	if err := u.job(ctx, "restart", u.bus.RestartUnitContext); err != nil {
+		return errors.Join(err, reset)
+	}
+	return nil
 }
 
 // Restore restarts a unit that ran, or was about to start, before the first
@@ -199,14 +263,21 @@ func (u *Unit) Restore(ctx context.Context) error {
 	case !u.first:
 		return nil
 	case u.wanted:
-		// Failed starts count towards its limit; what follows is not one of them.
-		reset := u.bus.ResetFailedUnitContext(ctx, u.name)
-		if err := u.job(ctx, "restart", u.bus.RestartUnitContext); err != nil {
-			return errors.Join(err, reset)
-		}
-		return nil
+		return u.asItWas(ctx, u.restart(ctx))
 	}
-	return u.job(ctx, "stop", u.bus.StopUnitContext)
+	return u.Stop(ctx)
+}
+
+// asItWas takes it that a unit which only waited for its next start, since it could
+// not start before us either, waits again.
+func (u *Unit) asItWas(ctx context.Context, failed error) error {
+	if failed == nil || !u.waited {
+		return failed
+	}
+	if state, err := u.active(ctx); err != nil || state != "activating" {
+		return errors.Join(failed, err)
+	}
+	return nil
 }
 
 type starter func(ctx context.Context, name, mode string, done chan<- string) (int, error)

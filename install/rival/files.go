@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rival
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is read at most.
+const (
+	maxFile   = 256 << 10 // bytes of one file; of a longer one the beginning counts
+	maxBytes  = 64 << 20  // of all files together
+	maxNames  = 8192      // of one folder
+	maxReport = 8         // errors
+)
+
+// errSpent means that a host has more to read than a search reads.
+var errSpent = errors.New("too much to read; the rest is not looked at")
+
+// files reads below one root. It keeps what was read: a script can be started by
+// many.
+type files struct {
+	ctx  context.Context
+	root int // descriptor
+	left int // bytes
+	kept map[string]*text
+	dirs map[string][]string
+	errs []error
+}
+
+// text is one file.
+type text struct {
+	content    string
+	executable bool
+}
+
+func openFiles(ctx context.Context, root string) (*files, error) {
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
+	}
+	return &files{ctx: ctx, root: fd, left: maxBytes, kept: map[string]*text{}, dirs: map[string][]string{}}, nil
+}
+
+func (f *files) close() { unix.Close(f.root) }
+
+func (f *files) open(name string, flags uint64) (int, error) {
+	relative := strings.TrimLeft(path.Clean("/"+name), "/")
+	if relative == "" {
+		relative = "."
+	}
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(f.root, relative, &how)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return fd, err
+		}
+	}
+}
+
+// read returns a regular file, nil where there is none. Links are followed inside
+// the root; nothing but a regular file is opened for reading.
+func (f *files) read(name string) *text {
+	if known, read := f.kept[name]; read {
+		return known
+	}
+	found, err := f.readNew(name)
+	f.kept[name] = found
+	if err != nil && !isAbsent(err) {
+		f.report(&fs.PathError{Op: "read", Path: name, Err: err})
+	}
+	return found
+}
+
+func (f *files) readNew(name string) (*text, error) {
+	if err := f.ctx.Err(); err != nil {
+		return nil, err
+	}
+	found, err := f.open(name, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(found)
+	var stat unix.Stat_t
+	if err := unix.Fstat(found, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, err
+	}
+	if f.left <= 0 {
+		return nil, errSpent
+	}
+	// The very file that was looked at.
+	file, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", found), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := readText(file, min(maxFile, f.left))
+	f.left -= len(content)
+	return &text{content: string(content), executable: stat.Mode&0o111 != 0}, err
+}
+
+// head is how much of a file tells a text from a program, in bytes.
+const head = 512
+
+// readText reads a text, and of everything else the head.
+func readText(file io.Reader, limit int) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(file, head))
+	if err != nil || !isText(string(content)) {
+		return content, err
+	}
+	rest, err := io.ReadAll(io.LimitReader(file, int64(max(limit-head, 0))))
+	return append(content, rest...), err
+}
+
+// has reports that a folder has an entry of that name.
+func (f *files) has(folder, name string) bool {
+	_, found := slices.BinarySearch(f.folder(folder), name)
+	return found
+}
+
+// folder lists a folder, sorted; one that is not there is empty.
+func (f *files) folder(name string) []string {
+	known, read := f.dirs[name]
+	if !read {
+		known = f.names(name)
+		slices.Sort(known)
+		f.dirs[name] = known
+	}
+	return known
+}
+
+func (f *files) names(folder string) []string {
+	fd, err := f.open(folder, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		if !isAbsent(err) {
+			f.report(&fs.PathError{Op: "open", Path: folder, Err: err})
+		}
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), folder)
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxNames)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.report(err)
+	}
+	if len(names) == maxNames {
+		f.report(&fs.PathError{Op: "read", Path: folder, Err: errSpent})
+	}
+	return names
+}
+
+// report keeps the first errors.
+func (f *files) report(err error) {
+	if len(f.errs) < maxReport {
+		f.errs = append(f.errs, err)
+	}
+}
+
+// isAbsent: nothing is there, or nothing that could be a file.
+func isAbsent(err error) bool {
+	for _, none := range []error{fs.ErrNotExist, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENXIO, unix.EXDEV} {
+		if errors.Is(err, none) {
+			return true
+		}
+	}
+	return false
+}
