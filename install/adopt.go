@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
 )
@@ -70,27 +71,90 @@ func (c *Change) makeLink() error {
 }
 
 // copyFolder copies the folder into a generation of its own, 0 where there is
-// none yet, and changes nothing else.
-func (c *Change) copyFolder() ([]beneath.File, int, error) {
+// none yet, and changes nothing else. The record tells its modes and owners.
+func (c *Change) copyFolder() ([]beneath.File, *foundFolder, error) {
 	folder, err := c.config.Sub(c.set().link())
 	if err != nil {
-		return nil, none, err
+		return nil, nil, err
 	}
 	defer folder.Close()
 	files, err := readPlain(folder)
 	if err != nil {
-		return nil, none, &remedy.Error{Err: fmt.Errorf("%s %w: %w", c.set().Folder, ErrNotAdoptable, err), Hint: c.set().tidyHint()}
+		return nil, nil, &remedy.Error{Err: fmt.Errorf("%s %w: %w", c.set().Folder, ErrNotAdoptable, err), Hint: c.set().tidyHint()}
 	}
+	self, err := folder.Self()
+	if err != nil {
+		return nil, nil, err
+	}
+	record := describeFolder(none, self, files)
 	for at := range files {
 		if err := c.judgeFound(&files[at]); err != nil {
-			return nil, none, remedy.Errorf(c.set().tidyHint(), "%s/%s %w: %w", c.set().Folder, files[at].Name, ErrNotAdoptable, err)
+			return nil, nil, remedy.Errorf(c.set().tidyHint(), "%s/%s %w: %w", c.set().Folder, files[at].Name, ErrNotAdoptable, err)
 		}
 	}
-	number, err := c.store.next()
+	copied, again, err := c.copiedBefore(files)
 	if err != nil {
-		return nil, none, err
+		return nil, nil, err
 	}
-	return files, number, c.store.write(number, files)
+	if again != nil {
+		if whole(copied, files) {
+			return copied, again, nil
+		}
+		files, record = complete(files, record, copied, again)
+	}
+	if record.Generation, err = c.store.next(); err != nil {
+		return nil, nil, err
+	}
+	return files, record, c.store.write(record.Generation, files)
+}
+
+// copiedBefore is the copy of an installation that was interrupted while it took
+// the folder over: it counts where files may be missing from the folder by now, or
+// where it is the same as the folder.
+func (c *Change) copiedBefore(files []beneath.File) ([]beneath.File, *foundFolder, error) {
+	number := c.found.byHand()
+	if number == none {
+		return nil, nil, nil
+	}
+	there, err := c.store.has(number)
+	if err != nil || !there {
+		return nil, nil, err
+	}
+	if _, damage, err := c.store.inspect(number); err != nil || len(damage) > 0 {
+		return nil, nil, err
+	}
+	copied, err := c.store.read(number)
+	if err != nil {
+		return nil, nil, err
+	}
+	interrupted := c.earlier != nil && c.earlier.Adopted == number
+	if !interrupted && (len(copied) != len(files) || !whole(copied, files)) {
+		return nil, nil, nil
+	}
+	return copied, c.found.Folder, nil
+}
+
+// whole reports that a copy has every one of the files, with the same content.
+func whole(copied, files []beneath.File) bool {
+	return !slices.ContainsFunc(files, func(f beneath.File) bool {
+		kept, found := file(copied, f.Name)
+		return !found || !bytes.Equal(kept.Content, f.Content)
+	})
+}
+
+// complete adds the files that are in the copy alone.
+func complete(files []beneath.File, record *foundFolder, copied []beneath.File, again *foundFolder) ([]beneath.File, *foundFolder) {
+	for _, kept := range copied {
+		if _, there := file(files, kept.Name); there {
+			continue
+		}
+		files = append(files, kept)
+		at := slices.IndexFunc(again.Files, func(f foundFile) bool { return f.Name == kept.Name })
+		if at >= 0 {
+			record.Files = append(record.Files, again.Files[at])
+		}
+	}
+	return files, record
 }
 
 // judgeFound accepts a file that people put there: owned by root or a service
@@ -101,8 +165,13 @@ func (c *Change) judgeFound(f *beneath.File) error {
 	for _, m := range c.plan.members {
 		owners = append(owners, m.owner.UID)
 	}
-	if known, err := c.installer.accounts().Find(keylimeUser); err == nil {
+	known, err := c.installer.accounts().Find(keylimeUser)
+	var unknown account.UnknownError
+	switch {
+	case err == nil:
 		owners = append(owners, known.UID)
+	case !errors.As(err, &unknown):
+		return err
 	}
 	if !slices.Contains(owners, f.UID) {
 		return fmt.Errorf("it belongs to user %d", f.UID)
@@ -123,6 +192,45 @@ func (c *Change) judgeFound(f *beneath.File) error {
 		return errors.New("it is not PEM")
 	}
 	return nil
+}
+
+// takeOver adopts the folder; from then on its copy is what this change goes back
+// to. Where that fails the folder is back, or the copy has what is missing in it.
+func (c *Change) takeOver(number int, copied []beneath.File) error {
+	proven := c.previous
+	c.previous = number
+	err := c.adopt(number, copied)
+	if c.adopted = err == nil; c.adopted {
+		return nil
+	}
+	err = errors.Join(err, c.mendFolder(copied))
+	if c.torn = !c.folderWhole(copied); !c.torn {
+		c.previous = proven
+	}
+	return err
+}
+
+// mendFolder writes files back that were removed from the folder, which is in its
+// place still.
+func (c *Change) mendFolder(copied []beneath.File) error {
+	state, err := c.stateOfCerts()
+	if err != nil || state != certsFolder {
+		return err
+	}
+	folder, err := c.config.Sub(c.set().link())
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	var errs []error
+	for _, f := range copied {
+		if there, err := folder.Stat(f.Name); err != nil || there.Kind != beneath.Absent {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, folder.Create(c.found.Folder.asFound(f)))
+	}
+	return errors.Join(append(errs, folder.Sync())...)
 }
 
 // adopt makes the copy current and exchanges folder and link. The folder is
@@ -173,9 +281,12 @@ func (c *Change) replace(copied []beneath.File) error {
 
 func nothing() error { return nil }
 
-// discard removes a folder that holds exactly what was copied; one that changed
-// meanwhile is put back.
+// discard removes a folder in which nothing is that was not copied; one that changed
+// meanwhile is put back. What was renamed until here is durable before a file goes.
 func (c *Change) discard(name string, copied []beneath.File, putBack func() error) error {
+	if err := c.config.Sync(); err != nil {
+		return errors.Join(err, putBack())
+	}
 	same, err := c.holds(name, copied)
 	if err == nil && !same {
 		err = remedy.Errorf("find what writes there (a timer of the manual set-up?), stop it, run again",
@@ -187,7 +298,7 @@ func (c *Change) discard(name string, copied []beneath.File, putBack func() erro
 	return c.config.RemoveFlat(name)
 }
 
-// holds reports whether a folder has exactly these files with these contents.
+// holds reports whether a folder has none but these files with these contents.
 func (c *Change) holds(name string, copied []beneath.File) (bool, error) {
 	folder, err := c.config.Sub(name)
 	if err != nil {
@@ -198,9 +309,7 @@ func (c *Change) holds(name string, copied []beneath.File) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return slices.EqualFunc(found, copied, func(a, b beneath.File) bool {
-		return a.Name == b.Name && bytes.Equal(a.Content, b.Content)
-	}), nil
+	return whole(copied, found), nil
 }
 
 func (c *Change) removeIfLink(name string) error {
@@ -209,4 +318,15 @@ func (c *Change) removeIfLink(name string) error {
 		return err
 	}
 	return c.config.Remove(name)
+}
+
+// folderWhole reports that the folder is in its place with everything in it.
+func (c *Change) folderWhole(copied []beneath.File) bool {
+	folder, err := c.config.Sub(c.set().link())
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	files, err := readPlain(folder)
+	return err == nil && whole(files, copied)
 }

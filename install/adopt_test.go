@@ -36,6 +36,7 @@ func (h *host) contents(dir string) map[string]string {
 	for path, text := range h.snapshot(dir) {
 		found[strings.TrimPrefix(path, h.path(dir))] = text
 	}
+	delete(found, "/"+manifestName)
 	return found
 }
 
@@ -47,7 +48,7 @@ func (h *host) checkAdopted(byHand map[string]string) {
 	if target, err := os.Readlink(h.path("etc/keylime/certs")); err != nil || target != "/var/lib/omen-agent/keylime/current" {
 		h.t.Errorf("link: %q, %v", target, err)
 	}
-	left, err := filepath.Glob(h.path("etc/keylime/.*"))
+	left, err := filepath.Glob(h.path("etc/keylime/.certs*"))
 	if err != nil || len(left) > 0 {
 		h.t.Errorf("left: %v, %v", left, err)
 	}
@@ -150,8 +151,9 @@ func TestFolderThatChangesMeanwhileIsPutBack(t *testing.T) {
 	h := newHost(t)
 	h.byHand()
 	c := h.begin()
-	copied, number, err := c.copyFolder()
+	copied, folder, err := c.copyFolder()
 	h.must(err)
+	number := folder.Generation
 	h.write("etc/keylime/certs/verifier.crt", string(h.ca.RootPEM), 0o644)
 	before := h.contents("etc/keylime/certs")
 	if err := c.adopt(number, copied); !errors.Is(err, ErrNotAdoptable) {
@@ -172,11 +174,11 @@ func (h *host) begin() *Change {
 	h.t.Helper()
 	lock, err := h.installer.lock()
 	h.must(err)
-	c := &Change{installer: h.installer, lock: lock, number: none, previous: none}
+	c := newChange(h.installer, lock)
 	opened, err := openStore(h.installer.root(), h.installer.stateDir(), KeylimeSet)
 	h.must(err)
 	c.store = &opened
-	c.config, err = h.installer.openConfig()
+	c.config, _, err = h.installer.openConfig()
 	h.must(err)
 	c.plan = &plan{}
 	return c
@@ -196,9 +198,9 @@ func TestCrashAfterTheExchange(t *testing.T) {
 	h.byHand()
 	before := h.contents("etc/keylime/certs")
 	c := h.begin()
-	copied, number, err := c.copyFolder()
+	copied, folder, err := c.copyFolder()
 	h.must(err)
-	h.must(c.store.switchTo(number))
+	h.must(c.store.switchTo(folder.Generation))
 	h.must(c.config.Symlink(h.installer.linkTarget(), KeylimeSet.parkedLink()))
 	h.must(c.config.Exchange(KeylimeSet.parkedLink(), keylime.CertsName))
 	h.must(c.release())

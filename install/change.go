@@ -4,11 +4,11 @@ package install
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -25,11 +25,23 @@ type Change struct {
 	store     *store
 	config    *beneath.Dir
 	plan      *plan
+	was       int  // the set that was current
 	number    int  // this set, none before it is written
 	previous  int  // the set to go back to, or none
+	fresh     bool // this set was not there before
 	begun     bool // something may have been written
 	linkMade  bool
+	outputs   []output // links made
+	found     *found   // how the host was before us, nil before it is known
+	before    *found   // the same, as it stands on the disk without this change
+	adopted   bool     // the folder of people is a generation now
+	torn      bool     // that failed, and the folder is not whole any more
+	earlier   *journal // of a change that was not proven, nil for none
+	unknown   bool     // there was such a journal, and it cannot be read
+	journal   *journal // of this change, on the disk
+	madeRoom  bool     // the directory that the link stands in was not there
 	written   []keylime.Written
+	applied   int      // how many of them may be on the disk
 	restart   []served // services that must read again
 	touched   []served // those that Reload has begun with
 	rolled    bool
@@ -56,30 +68,61 @@ func (c *Change) Services() []string {
 
 // install does the work of Installer.Install; undo takes back what it did.
 func (c *Change) install(ctx context.Context, items []Item) error {
-	if !slices.ContainsFunc(items, func(i Item) bool { return !i.carried() }) {
+	if !slices.ContainsFunc(items, func(i Item) bool { return !i.carried() || i.rootOnly() }) {
 		return errors.New("nothing to install: no item has a certificate")
 	}
 	i := c.installer
-	opened, err := openStore(i.root(), i.stateDir(), i.set())
+	before, err := c.look()
 	if err != nil {
 		return err
 	}
-	c.store = &opened
-	before, number, err := c.currentSet()
-	if err != nil {
-		return err
+	if c.earlier.unsettled() {
+		if before, err = c.takeBackEarlier(); err != nil {
+			return err
+		}
 	}
 	if c.plan, err = i.makePlan(ctx, items); err != nil {
 		return err
 	}
-	if err := i.checkAgentVersion(ctx, c.plan, number, before); err != nil {
+	settled := none // of which the agent's version is no question any more
+	if c.ours(c.was) {
+		settled = c.was
+	}
+	if err := i.checkAgentVersion(ctx, c.plan, settled, before); err != nil {
 		return err
 	}
-	if c.config, err = i.openConfig(); err != nil {
+	if _, err := i.absentOutputs(c.plan); err != nil {
 		return err
 	}
-	c.previous = number
-	return c.write(before)
+	if c.config, c.madeRoom, err = i.openConfig(); err != nil {
+		return err
+	}
+	return c.write(ctx, before)
+}
+
+// look opens the sets and reads where this host stands: what is current, what is
+// proven, what was found. It returns the current set.
+func (c *Change) look() ([]beneath.File, error) {
+	i := c.installer
+	opened, err := openStore(i.root(), i.stateDir(), i.set())
+	if err != nil {
+		return nil, err
+	}
+	c.store = &opened
+	before, number, err := c.currentSet()
+	if err != nil {
+		return nil, err
+	}
+	c.was = number
+	if c.earlier, c.unknown, err = c.readJournal(); err != nil {
+		return nil, err
+	}
+	if c.found, err = c.readFound(); err != nil {
+		return nil, err
+	}
+	c.before = c.found
+	c.previous, err = c.provenSet()
+	return before, err
 }
 
 // currentSet reads the set that is current; a link to a set that is gone counts
@@ -97,8 +140,8 @@ func (c *Change) currentSet() ([]beneath.File, int, error) {
 }
 
 // write is the part of Install that changes the disk. Everything that needs
-// space is written before anything is switched.
-func (c *Change) write(before []beneath.File) error {
+// space is written before anything is switched, the journal last.
+func (c *Change) write(ctx context.Context, before []beneath.File) error {
 	c.begun = true
 	if err := c.sweep(); err != nil {
 		return err
@@ -107,35 +150,60 @@ func (c *Change) write(before []beneath.File) error {
 	if err != nil {
 		return err
 	}
-	adopted := none
+	var folder *foundFolder
 	if state == certsFolder {
-		if before, adopted, err = c.copyFolder(); err != nil {
-			return err
-		}
+		before, folder, err = c.copyFolder()
+	} else {
+		before, err = c.fitToCarry(ctx, before)
+	}
+	if err != nil {
+		return err
 	}
 	files, err := c.compose(before)
 	if err != nil {
 		return err
 	}
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	if err := c.add(files); err != nil {
+		return err
+	}
+	c.restart = c.withBehind(ctx, c.concerned(before, files))
+	if err := c.announce(ctx, state, folder); err != nil {
+		return err
+	}
+	if folder != nil {
+		if err := c.takeOver(folder.Generation, before); err != nil {
+			return err
+		}
+	}
+	return c.turn(state)
+}
+
+// add writes the new set.
+func (c *Change) add(files []beneath.File) error {
 	next, err := c.store.next()
 	if err != nil {
 		return err
 	}
 	next = max(next, 1) // 0 is for what people had installed
-	if err := c.store.write(next, files); err != nil {
+	if err := c.store.write(next, files, c.plan.dropIns...); err != nil {
 		return err
 	}
-	c.number = next
-	if adopted != none {
-		if err := c.adopt(adopted, before); err != nil {
+	c.number, c.fresh = next, true
+	return nil
+}
+
+// prepare learns what will change in the configuration.
+func (c *Change) prepare() error {
+	for _, drop := range c.plan.dropIns {
+		written, err := drop.Prepare(c.installer.root(), c.config, time.Now())
+		if err != nil {
 			return err
 		}
-		c.previous = adopted
+		c.written = append(c.written, written)
 	}
-	if err := c.turn(state); err != nil {
-		return err
-	}
-	c.restart = c.concerned(before, files)
 	return nil
 }
 
@@ -150,66 +218,57 @@ func (c *Change) turn(state certsState) error {
 			return err
 		}
 	}
-	return c.writeDropIns()
+	if err := c.linkOutputs(); err != nil {
+		return err
+	}
+	return c.configure()
 }
 
-func (c *Change) writeDropIns() error {
-	for _, drop := range c.plan.dropIns {
-		written, err := drop.Write(c.config)
-		c.written = append(c.written, written)
-		if err != nil {
+// configure makes the prepared changes of the configuration.
+func (c *Change) configure() error {
+	for _, written := range c.written {
+		c.applied++
+		if err := written.Apply(c.config); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// compose builds the new set: fresh pairs, the CA bundle, and every file of the
+// compose builds the new set: fresh pairs, the CA files, and every file of the
 // set before that is not replaced. Files that are not ours stay too, since
 // somebody's configuration may name them.
 func (c *Change) compose(before []beneath.File) ([]beneath.File, error) {
 	var files []beneath.File
-	var authorities []*x509.Certificate
-	carries := false
 	for _, m := range c.plan.members {
-		if m.fresh == nil {
-			carries = true
-			continue
+		if m.fresh != nil {
+			files = append(files, m.files()...)
 		}
-		files = append(files, m.files()...)
-		ca, err := parseCertificates(m.item.CA)
+		root, err := m.rootFile()
 		if err != nil {
 			return nil, err
 		}
-		authorities = append(append(authorities, m.fresh.chain[1:]...), ca...)
+		files = append(files, root...)
 	}
-	if old, found := file(before, keylime.BundleFile); found && carries {
-		ca, err := parseCertificates(old.Content)
-		if err != nil {
-			return nil, err
-		}
-		authorities = append(authorities, ca...)
+	trust, err := c.trust(before)
+	if err != nil {
+		return nil, err
 	}
-	files = append(files, beneath.File{Name: keylime.BundleFile, Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: bundle(authorities)})
-	files = append(files, notIn(before, files)...)
+	files = append(files, trust...)
+	if files, err = c.addForms(files, before); err != nil {
+		return nil, err
+	}
+	files = append(files, c.carry(withoutForms(c.withoutOutputs(before)), files)...)
 	if len(files) > maxFiles { // it could be written, and never be read again
 		return nil, remedy.Errorf(c.set().tidyHint(), "the set would have %d files, at most %d", len(files), maxFiles)
 	}
 	return files, nil
 }
 
-// notIn leaves out what is replaced, and what is spoiled: see store.read.
-func notIn(before, files []beneath.File) []beneath.File {
-	return slices.DeleteFunc(slices.Clone(before), func(old beneath.File) bool {
-		_, replaced := file(files, old.Name)
-		return replaced || len(old.Content) == 0
-	})
-}
-
 func (m member) files() []beneath.File {
 	files := []beneath.File{
 		{Name: m.item.Name + ".crt", Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: m.fresh.chainPEM()},
-		{Name: m.item.Name + ".key", Mode: keyMode, UID: m.owner.UID, GID: m.owner.GID, Content: m.fresh.key},
+		{Name: m.item.Name + ".key", Mode: m.keyMode(), UID: m.owner.UID, GID: m.owner.GID, Content: m.fresh.key},
 	}
 	if m.item.Sealed != nil {
 		files = append(files, sealedFile(m))
@@ -217,48 +276,32 @@ func (m member) files() []beneath.File {
 	return files
 }
 
-// concerned picks the services that have something new to read.
+// concerned picks the services that have something new to read: a certificate, the
+// CA file that verifies their peers, or the configuration.
 func (c *Change) concerned(before, files []beneath.File) []served {
-	oldCA, _ := file(before, keylime.BundleFile)
-	newCA, _ := file(files, keylime.BundleFile)
-	all := string(oldCA.Content) != string(newCA.Content)
+	other := map[string]bool{}
+	for _, name := range []string{keylime.BundleFile, keylime.ClientsBundleFile, keylime.RootFile} {
+		other[name] = otherBundle(before, files, name)
+	}
 	var services []served
 	for _, s := range c.plan.services {
-		fresh := slices.ContainsFunc(c.plan.members, func(m member) bool { return m.fresh != nil && m.profile.Service == s.profile.Name })
-		told := slices.ContainsFunc(c.written, func(w keylime.Written) bool { return w.Changed && w.Component() == s.profile.Component })
-		if all || fresh || told {
+		fresh := slices.ContainsFunc(c.plan.members, func(m member) bool {
+			return m.profile.Service == s.profile.Name && (m.fresh != nil || other[m.profile.Bundle()])
+		})
+		told := slices.ContainsFunc(c.written, func(w keylime.Written) bool { return w.Changed && w.Component == s.profile.Component })
+		if fresh || told || c.suspect(s.profile.Name) {
 			services = append(services, s)
 		}
 	}
 	return services
 }
 
-// undo takes back what was switched, newest first, and removes the new set.
-func (c *Change) undo() error {
-	if !c.begun || c.rolled {
-		return nil
-	}
-	c.rolled = true
-	var errs []error
-	for at := len(c.written) - 1; at >= 0; at-- {
-		errs = append(errs, c.written[at].Undo(c.config))
-	}
-	if c.linkMade {
-		errs = append(errs, c.config.Remove(c.set().link()), c.config.Sync())
-	}
-	if c.number != none {
-		errs = append(errs, c.store.switchTo(c.previous))
-	}
-	older, err := c.store.before(c.previous)
-	return errors.Join(append(errs, err, c.store.prune(c.previous, older))...)
-}
-
-// Close prunes all sets but the current one and the one before it, and gives
-// the lock back. Services are not touched.
+// Close prunes all sets but the current one, the one before it and what was found
+// here, and gives the lock back. Services are not touched.
 func (c *Change) Close() error {
 	var err error
 	if !c.rolled {
-		err = c.store.prune(c.number, c.previous)
+		err = c.store.prune(c.number, c.previous, c.found.byHand())
 	}
 	return errors.Join(err, c.release())
 }

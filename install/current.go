@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
 )
@@ -15,6 +16,8 @@ import (
 // Installed is the current set.
 type Installed struct {
 	Generation   int           `json:"generation"`
+	Unproven     bool          `json:"unproven,omitempty"` // its installation, or the way back to it, ended in the middle
+	Damage       []Damage      `json:"damage,omitempty"`   // what somebody else did to its files
 	Certificates []Certificate `json:"certificates"`
 }
 
@@ -25,6 +28,9 @@ type Certificate struct {
 	Serial     string    `json:"serial"` // as OpenBao writes it: hexadecimal pairs with colons
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
+	KeyPlace   string    `json:"-"` // KeyInFile, KeySealed or KeyInTPM
+	Sealed     []byte    `json:"-"` // what a sealed key comes back from
+	NotGiven   bool      `json:"-"` // the plain form of a sealed key is not there
 }
 
 // Current describes what is installed; nothing is ErrNotInstalled. Files that
@@ -35,9 +41,13 @@ func (i *Installer) Current() (*Installed, error) {
 		return nil, err
 	}
 	result := &Installed{Generation: number}
+	if result.Unproven, result.Damage, err = i.doubts(number); err != nil {
+		return nil, err
+	}
 	for _, f := range files {
 		name, isCert := strings.CutSuffix(f.Name, ".crt")
-		if !isCert || f.Name == keylime.BundleFile {
+		_, _, isForm := formIn(files, f.Name)
+		if !isCert || isForm || f.Name == keylime.BundleFile || f.Name == keylime.ClientsBundleFile {
 			continue
 		}
 		chain, err := parseCertificates(f.Content)
@@ -48,9 +58,29 @@ func (i *Installer) Current() (*Installed, error) {
 			i.log().Warn("unreadable certificate", "file", f.Name, "error", err)
 			continue
 		}
-		result.Certificates = append(result.Certificates, describe(name, chain[0]))
+		described := describe(name, chain[0])
+		described.KeyPlace, described.Sealed = keyPlace(files, name)
+		key, _ := file(files, name+".key")
+		described.NotGiven = described.KeyPlace == KeySealed && len(key.Content) == 0
+		result.Certificates = append(result.Certificates, described)
 	}
 	return result, nil
+}
+
+// doubts are what speaks against a set: that it was never proven, and what somebody
+// else did to it.
+func (i *Installer) doubts(number int) (unproven bool, damage []Damage, err error) {
+	s, err := openStore(i.root(), i.stateDir(), i.set())
+	if err != nil {
+		return false, nil, err
+	}
+	defer s.close()
+	journal, err := s.dir.Stat(journalName)
+	if err != nil {
+		return false, nil, err
+	}
+	_, damage, err = s.inspect(number)
+	return journal.Kind != beneath.Absent, damage, err
 }
 
 func describe(name string, leaf *x509.Certificate) Certificate {

@@ -6,7 +6,10 @@
 // A set of files is a folder, a generation; the one rename of the link "current"
 // switches keys, certificates and CA bundle together. Installer.Install writes
 // and switches, Change.Reload restarts, Change.Probe asks what is served,
-// Change.RollBack goes back to the generation before.
+// Change.RollBack goes back to the last proven generation. Installer.Return does so
+// later, Installer.Uninstall puts back what was found before the first one. A
+// journal tells an installation that ended in the middle, a manifest in each
+// generation what somebody else has changed.
 // What can be refused is refused before anything is written: a certificate that
 // does not fit its key, root or use, a missing user, an agent that is too old.
 //

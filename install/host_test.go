@@ -28,6 +28,7 @@ type host struct {
 	t         *testing.T
 	root      string
 	ca        *testca.CA
+	clients   *testca.CA // of client certificates; nil: ca
 	installer *Installer
 	ports     map[string]int
 	programs  map[string]string
@@ -60,6 +61,7 @@ func newHostIn(t *testing.T, root string) *host {
 	h.mkdir("var/lib")
 	for _, component := range []string{"verifier", "registrar", "tenant"} {
 		h.write("etc/keylime/"+component+".conf", "["+component+"]\nserver_cert = default\n", 0o440)
+		h.chown("etc/keylime/"+component+".conf", serviceUID)
 	}
 	cell.Loopback(t)
 	h.installer = &Installer{Root: root, Outage: 10 * time.Second}
@@ -163,8 +165,12 @@ func (h *host) item(name, profile string) Item {
 		h.t.Fatalf("no profile %s", profile)
 	}
 	want := testca.Want{Name: name + ".keylime.test", IPs: []string{"127.0.0.1"}, Usages: []x509.ExtKeyUsage{known.Usage}}
-	chain, key := h.ca.Issue(h.t, want)
-	item := Item{Name: name, Profile: profile, Chain: chain, Key: key, CA: h.ca.RootPEM, AgentVersion: "0.2.9"}
+	ca := h.ca
+	if known.Usage == x509.ExtKeyUsageClientAuth && h.clients != nil {
+		ca = h.clients
+	}
+	chain, key := ca.Issue(h.t, want)
+	item := Item{Name: name, Profile: profile, Chain: chain, Key: key, CA: ca.RootPEM, AgentVersion: "0.2.9"}
 	if known.Program != "" {
 		item.Service = h.service(name, known)
 	}
@@ -174,7 +180,7 @@ func (h *host) item(name, profile string) Item {
 func (h *host) service(name string, profile keylime.Profile) Service {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(h.port(profile.Name)))
 	start := []string{
-		h.program(profile.Program), "-listen", address, "-ca", h.path(certs + "/ca.crt"),
+		h.program(profile.Program), "-listen", address, "-ca", h.path(certs + "/" + profile.Bundle()),
 		"-cert", h.path(certs + "/" + name + ".crt"), "-key", h.path(certs + "/" + name + ".key"),
 	}
 	if profile.RunsAs {

@@ -84,7 +84,7 @@ func TestSetThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
 func TestSetThatReachesNoRootDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.installer.Outage = 2 * time.Second
+	h.installer.Outage = 6 * time.Second
 	h.must(h.renew(h.all()...))
 	chain, key := testca.New(t, "other").Issue(t, testca.Want{Name: "verifier.keylime.test", Usages: testca.Server()})
 	h.write("var/lib/omen-agent/keylime/gen-000001/verifier.crt", string(chain), 0o644)

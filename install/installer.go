@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,6 +29,9 @@ const DefaultStateDir = "/var/lib/omen-agent"
 // an agent up for good after 62 seconds.
 const outage = 55 * time.Second
 
+// lockName is the lock's file in the state directory.
+const lockName = "install.lock"
+
 // ErrBusy means that another agent installs on this host now.
 var ErrBusy = errors.New("another omen-agent is installing")
 
@@ -36,6 +41,9 @@ type Installer struct {
 	Root     string        // "" for "/"; every path but a start command is inside it
 	StateDir string        // "" for DefaultStateDir
 	Set      Set           // zero for KeylimeSet
+	Trust    Trust         // CAs beside those of the certificates
+	Open     Opener        // gives sealed keys back, for sets that are carried over or gone back to; nil: none can be
+	Sign     SignFunc      // signs with keys in the TPM when services are probed; nil: such a probe fails
 	Log      *slog.Logger  // nil for none
 	Outage   time.Duration // 0 for 55 s: how long one service may take to be back
 }
@@ -89,7 +97,7 @@ func (i *Installer) Install(ctx context.Context, items []Item) (*Change, error) 
 	if err != nil {
 		return nil, i.explainDisk(err)
 	}
-	c := &Change{installer: i, lock: lock, number: none, previous: none}
+	c := newChange(i, lock)
 	if err := c.install(ctx, items); err != nil {
 		return nil, i.explainDisk(errors.Join(err, c.undo(), c.release()))
 	}
@@ -100,6 +108,9 @@ func (i *Installer) Install(ctx context.Context, items []Item) (*Change, error) 
 // explainDisk adds what to do about a disk that takes nothing more.
 func (i *Installer) explainDisk(err error) error {
 	where := i.stateDir() + " and " + i.set().parent()
+	if i.onRun(err) {
+		where = path.Dir(DefaultRunDir) + ", which is in memory"
+	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return &remedy.Error{Err: err, Hint: "free some space below " + where + "; the old certificates are in place"}
@@ -109,12 +120,18 @@ func (i *Installer) explainDisk(err error) error {
 	return err
 }
 
+// onRun reports that it is the folder of plain keys that cannot be written.
+func (i *Installer) onRun(err error) bool {
+	var failed *fs.PathError
+	return errors.As(err, &failed) && strings.HasPrefix(failed.Path, filepath.Join(i.root(), DefaultRunDir)+"/")
+}
+
 // lock makes the state directory and takes the one lock of this host.
 func (i *Installer) lock() (*flock.Flock, error) {
 	if err := i.makeStore(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(i.root(), i.stateDir(), "install.lock")
+	path := filepath.Join(i.root(), i.stateDir(), lockName)
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW), flock.SetPermissions(0o600))
 	taken, err := lock.TryLock()
 	if err != nil {
@@ -123,7 +140,20 @@ func (i *Installer) lock() (*flock.Flock, error) {
 	if !taken {
 		return nil, errors.Join(remedy.Errorf("wait for it; fuser "+path+" names the process", "%w (lock %s)", ErrBusy, path), lock.Close())
 	}
-	return lock, nil
+	return lock, stillThere(lock, path)
+}
+
+// stillThere refuses the lock of a file that an uninstallation has removed.
+func stillThere(lock *flock.Flock, path string) error {
+	held, err := lock.Stat()
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	named, err := os.Lstat(path)
+	if err != nil || !os.SameFile(held, named) {
+		return errors.Join(remedy.Errorf("run again", "%w (lock %s was removed)", ErrBusy, path), lock.Close())
+	}
+	return nil
 }
 
 // makeStore makes the state directory and the folder of generations.
@@ -150,7 +180,9 @@ func (i *Installer) makeStore() error {
 func ownFolder(parent *beneath.Dir, name string) (*beneath.Dir, error) {
 	dir, err := parent.Sub(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		dir, err = parent.Make(name, wayMode, os.Geteuid(), os.Getegid())
+		if dir, err = parent.Make(name, wayMode, os.Geteuid(), os.Getegid()); err == nil {
+			err = parent.Sync()
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -172,15 +204,18 @@ func ownFolder(parent *beneath.Dir, name string) (*beneath.Dir, error) {
 // openConfig opens the directory that the set's link stands in, made when missing:
 // Keylime's, with its main files in /usr/etc, or an agent that has none, need not
 // exist.
-func (i *Installer) openConfig() (*beneath.Dir, error) {
-	config, err := beneath.Open(i.root(), i.set().parent())
+func (i *Installer) openConfig() (config *beneath.Dir, made bool, err error) {
+	config, err = beneath.Open(i.root(), i.set().parent())
 	if !errors.Is(err, fs.ErrNotExist) {
-		return config, err
+		return config, false, err
 	}
 	parent, err := beneath.Open(i.root(), filepath.Dir(i.set().parent()))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer parent.Close()
-	return parent.Make(filepath.Base(i.set().parent()), 0o755, os.Geteuid(), os.Getegid())
+	if config, err = parent.Make(filepath.Base(i.set().parent()), 0o755, os.Geteuid(), os.Getegid()); err != nil {
+		return nil, false, err
+	}
+	return config, true, parent.Sync()
 }

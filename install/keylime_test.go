@@ -143,9 +143,9 @@ for component in ("verifier", "tenant"):
 	command.Env = []string{"PATH=/usr/bin:/bin"}
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: serviceUID, Gid: 4712}}
 	output, err := command.Output()
-	const want = `verifier False /etc/keylime/certs/verifier.crt /etc/keylime/certs/verifier.key ['/etc/keylime/certs/ca.crt'] None True
+	const want = `verifier False /etc/keylime/certs/verifier.crt /etc/keylime/certs/verifier.key ['/etc/keylime/certs/clients-ca.crt'] None True
 verifier True /etc/keylime/certs/verifier-client.crt /etc/keylime/certs/verifier-client.key ['/etc/keylime/certs/ca.crt'] None True
-registrar False /etc/keylime/certs/registrar.crt /etc/keylime/certs/registrar.key ['/etc/keylime/certs/ca.crt'] None True
+registrar False /etc/keylime/certs/registrar.crt /etc/keylime/certs/registrar.key ['/etc/keylime/certs/clients-ca.crt'] None True
 tenant True /etc/keylime/certs/tenant.crt /etc/keylime/certs/tenant.key ['/etc/keylime/certs/ca.crt'] None True
 verifier True
 tenant True
@@ -174,6 +174,7 @@ func TestKeylime(t *testing.T) {
 		h.checkVerified(h.keylimeItems())
 		h.checkTenant()
 	}
+	h.checkRefusals()
 	h.checkOptions()
 	if n := h.keylimeProcesses("keylime_verifier"); n == 0 {
 		t.Error("no verifier in the process list")
@@ -203,7 +204,7 @@ func TestKeylimeThatWillNotStart(t *testing.T) {
 	h.must(h.renew(h.keylimeItems()...))
 	verifier := h.installedSerial("verifier")
 	good := h.read("etc/keylime/verifier.conf")
-	h.write("etc/keylime/verifier.conf", strings.Replace(good, "\nport = 8881", "\nport = 8881\nport = 8881", 1), 0o444)
+	h.write("etc/keylime/verifier.conf", strings.Replace(good, "\ndatabase_url = ", "\ndatabase_url = no:", 1), 0o444)
 	err := h.renew(h.keylimeItems()...)
 	if err == nil {
 		t.Fatal("accepted")

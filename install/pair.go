@@ -14,6 +14,7 @@ import (
 
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/tss2"
 )
 
 // maxFile bounds every file of a set, in bytes.
@@ -23,7 +24,7 @@ const maxFile = 64 << 10
 type pair struct {
 	chain  []*x509.Certificate // leaf first, without a root
 	signer crypto.Signer
-	key    []byte // PEM of signer, as it is written
+	key    []byte // PEM of signer, as it is written; of a *residentKey what the TPM loads it from
 }
 
 func (p *pair) leaf() *x509.Certificate { return p.chain[0] }
@@ -79,9 +80,17 @@ func parsePair(chain, key []byte) (*pair, error) {
 	return &pair{chain: certificates[:1+len(withoutRoot)], signer: private, key: pem.EncodeToMemory(block)}, nil
 }
 
-// parseKey accepts one unencrypted key and nothing else. Errors of the parsers
-// are not wrapped: they describe bytes of the key.
+// parseKey accepts one unencrypted key, or one that is in the TPM, and nothing
+// else. Errors of the parsers are not wrapped: they describe bytes of the key.
 func parseKey(text []byte) (crypto.Signer, *pem.Block, error) {
+	if tss2.Is(text) {
+		key, err := parseResident(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		block, _ := pem.Decode(key.text)
+		return key, block, nil
+	}
 	block, rest := pem.Decode(text)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, nil, errors.New("private key is not exactly one PEM block")
@@ -96,7 +105,7 @@ func parseKey(text []byte) (crypto.Signer, *pem.Block, error) {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	default:
-		return nil, nil, errors.New("private key is neither PKCS#8, SEC 1 nor PKCS#1")
+		return nil, nil, errors.New("private key is neither PKCS#8, SEC 1, PKCS#1 nor one in a TPM")
 	}
 	signer, ok := key.(crypto.Signer)
 	if err != nil || !ok {
@@ -185,23 +194,4 @@ func encode(certificates []*x509.Certificate) []byte {
 		text.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 	}
 	return text.Bytes()
-}
-
-// bundle builds ca.crt: intermediates before roots, each once, in the order they
-// first appear.
-func bundle(certificates []*x509.Certificate) []byte {
-	var intermediates, roots []*x509.Certificate
-	seen := map[string]bool{}
-	for _, cert := range certificates {
-		if seen[string(cert.Raw)] || !cert.IsCA {
-			continue
-		}
-		seen[string(cert.Raw)] = true
-		if isRoot(cert) {
-			roots = append(roots, cert)
-		} else {
-			intermediates = append(intermediates, cert)
-		}
-	}
-	return encode(append(intermediates, roots...))
 }

@@ -39,6 +39,10 @@ type served struct {
 	profile    keylime.Profile
 	controller service.Controller
 	address    string
+	action     string         // of profile General, else ""
+	how        service.Reload // where it is reloaded
+	ran        bool           // before Reload
+	stays      bool           // it did not run, and is not ours to start
 }
 
 // plan is everything that had to be known before the first byte is written.
@@ -46,12 +50,20 @@ type plan struct {
 	members  []member
 	services []served // in the order in which they restart
 	dropIns  []keylime.DropIn
+	sign     SignFunc // with keys in the TPM
 }
 
 func (p *plan) close() {
 	for _, s := range p.services {
 		s.controller.Close()
 	}
+}
+
+func (p *plan) items() (items []Item) {
+	for _, m := range p.members {
+		items = append(items, m.item)
+	}
+	return items
 }
 
 func (p *plan) find(profile string) *member {
@@ -65,10 +77,13 @@ func (p *plan) find(profile string) *member {
 // makePlan checks items and looks up what they need. It writes nothing.
 func (i *Installer) makePlan(ctx context.Context, items []Item) (*plan, error) {
 	members, err := judge(items, time.Now())
+	if err == nil {
+		err = judgeGeneral(members, i.set())
+	}
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{members: members}
+	p := &plan{members: members, sign: i.Sign}
 	steps := []func(context.Context) error{
 		func(context.Context) error { return i.checkMainFiles(p) },
 		func(ctx context.Context) error { return i.findServices(ctx, p) },
@@ -106,18 +121,21 @@ func judge(items []Item, now time.Time) ([]member, error) {
 	if has(keylime.VerifierClient) && !has(keylime.Verifier) {
 		return nil, fmt.Errorf("profile %s needs a certificate with profile %s beside it", keylime.VerifierClient, keylime.Verifier)
 	}
-	return members, nil
+	return members, apartFromClients(members)
 }
 
 func judgeOne(item Item, known authorities, now time.Time) (member, error) {
-	profile, found := keylime.Find(item.Profile)
+	profile, found := profileOf(item)
 	if !found {
 		return member{}, fmt.Errorf("unknown profile %q", item.Profile)
 	}
-	if !certificateName.MatchString(item.Name) || item.Name == "ca" {
+	if !certificateName.MatchString(item.Name) || item.Name+".crt" == keylime.BundleFile || item.Name+".crt" == keylime.ClientsBundleFile || item.Name+".crt" == keylime.RootFile {
 		return member{}, errors.New("name is not usable as a file name")
 	}
 	m := member{item: item, profile: profile}
+	if profile.RootOnly {
+		return m, judgeRoot(item)
+	}
 	if item.carried() {
 		return m, nil
 	}
@@ -128,6 +146,9 @@ func judgeOne(item Item, known authorities, now time.Time) (member, error) {
 
 func (i *Installer) checkMainFiles(p *plan) error {
 	for _, m := range p.members {
+		if m.item.general() {
+			continue
+		}
 		if err := m.profile.CheckMainFile(i.root()); err != nil {
 			return err
 		}
@@ -137,7 +158,7 @@ func (i *Installer) checkMainFiles(p *plan) error {
 
 // findServices looks up each service once, in the table's order.
 func (i *Installer) findServices(ctx context.Context, p *plan) error {
-	for _, profile := range keylime.Profiles() {
+	for _, profile := range profilesOf(p.items()) {
 		m := p.find(profile.Name)
 		if m == nil || profile.Service != profile.Name {
 			continue
@@ -152,12 +173,15 @@ func (i *Installer) findServices(ctx context.Context, p *plan) error {
 }
 
 func (i *Installer) findService(ctx context.Context, item Item, profile keylime.Profile) (served, error) {
+	if item.general() {
+		return i.findGeneral(ctx, item, profile)
+	}
 	settings, err := profile.Load(i.root())
 	if err != nil {
 		return served{}, err
 	}
 	address := item.Service.Probe
-	if address == "" {
+	if address == "" && !profile.RootOnly {
 		ip, port, err := profile.Endpoint(settings)
 		if err != nil {
 			return served{}, err
@@ -193,7 +217,9 @@ func (i *Installer) findOwners(p *plan) error {
 	for at := range p.members {
 		m := &p.members[at]
 		var err error
-		if m.profile.Service == "" {
+		if m.item.general() {
+			m.owner, err = i.ownerOfFiles(p, m.item)
+		} else if m.profile.Service == "" {
 			m.owner, err = i.ownerOfCommand(m.item)
 		} else {
 			m.owner, err = i.ownerOfService(p, m.profile.Service)
@@ -231,17 +257,28 @@ func (i *Installer) ownerOfCommand(item Item) (account.Account, error) {
 		owner, err := i.accounts().Find(item.Service.User)
 		return owner, explainUser(err)
 	}
-	if owner, err := i.accounts().Find(keylimeUser); err == nil {
-		return owner, nil
+	owner, err := i.accounts().Find(keylimeUser)
+	var unknown account.UnknownError
+	if errors.As(err, &unknown) {
+		return i.accounts().ByUID(0, 0), nil
 	}
-	return i.accounts().ByUID(0, 0), nil
+	return owner, err
 }
 
-// planDropIns makes the drop-ins and refuses what would override them.
+// planDropIns makes the drop-ins, refuses what would override them, and tells of
+// what else people may be wrong about.
 func (i *Installer) planDropIns(p *plan) error {
 	var uses []keylime.Use
 	for _, m := range p.members {
-		uses = append(uses, keylime.Use{Profile: m.profile, Certificate: m.item.Name, UID: m.owner.UID, GID: m.owner.GID})
+		if m.item.general() {
+			continue
+		}
+		uses = append(uses, keylime.Use{
+			Profile: m.profile, Mode: m.item.Mode, Certificate: m.item.Name, UID: m.owner.UID, GID: m.owner.GID, Groups: m.owner.Groups,
+		})
+	}
+	if err := keylime.CheckModes(uses); err != nil {
+		return err
 	}
 	p.dropIns = keylime.DropIns(uses)
 	for _, drop := range p.dropIns {
@@ -251,9 +288,19 @@ func (i *Installer) planDropIns(p *plan) error {
 				environment = s.controller.Environment()
 			}
 		}
-		if err := drop.CheckOverrides(i.root(), environment); err != nil {
+		if err := keylime.Stopping(i.remarked(drop.Examine(i.root(), environment))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// remarked logs the findings that do not stop.
+func (i *Installer) remarked(found []keylime.Finding) []keylime.Finding {
+	for _, f := range found {
+		if !f.Stops {
+			i.log().Warn("Keylime's configuration", "error", f.Err, "hint", remedy.Of(f.Err))
+		}
+	}
+	return found
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,9 @@ var ErrNoPlainKey = errors.New("the key is sealed")
 // isSealed says whether a set keeps this file on a tmpfs.
 func isSealed(files []beneath.File, name string) bool {
 	base, isKey := strings.CutSuffix(name, ".key")
+	if certificate, f, isForm := formIn(files, name); isForm {
+		base, isKey = certificate, f.holdsKey()
+	}
 	if !isKey {
 		return false
 	}
@@ -125,6 +129,49 @@ func (s store) readPlain(number int, name string) (beneath.File, error) {
 
 // removePlain takes the plain keys of a generation off the tmpfs.
 func (s store) removePlain(number int) error {
+	return s.inRun(func(dir *beneath.Dir) error { return dir.RemoveFlat(nameOf(number)) })
+}
+
+// prunePlain takes the plain keys of all generations but those to keep off the
+// tmpfs: also of one whose folder is gone from the disk already.
+func (s store) prunePlain(keep []int) error {
+	return s.inRun(func(dir *beneath.Dir) error {
+		numbers, err := numbersIn(dir, generationName)
+		errs := []error{err}
+		for _, number := range numbers {
+			if !slices.Contains(keep, number) {
+				errs = append(errs, dir.RemoveFlat(nameOf(number)))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// removeRun takes this set's plain keys off the tmpfs, and the folders for them.
+func (s store) removeRun() error {
+	err := s.prunePlain(nil)
+	parent, open := beneath.Open(s.root, path.Dir(DefaultRunDir))
+	if open != nil {
+		return errors.Join(err, ignoreAbsent(open))
+	}
+	defer parent.Close()
+	run, open := parent.Sub(path.Base(DefaultRunDir))
+	if open != nil {
+		return errors.Join(err, ignoreAbsent(open))
+	}
+	defer run.Close()
+	return errors.Join(err, ifEmpty(run, s.set.Name), ifEmpty(parent, path.Base(DefaultRunDir)))
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// inRun does something in this set's folder of plain keys, if there is one.
+func (s store) inRun(do func(dir *beneath.Dir) error) error {
 	dir, err := beneath.Open(s.root, path.Join(DefaultRunDir, s.set.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -133,7 +180,7 @@ func (s store) removePlain(number int) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.RemoveFlat(nameOf(number))
+	return do(dir)
 }
 
 // Opener gives the private key back that was sealed as text, for a leaf.
@@ -143,12 +190,12 @@ type Opener func(ctx context.Context, text []byte, leaf *x509.Certificate) (KeyP
 // far as they are not there. Each is checked against this set's leaf and its dates
 // before it is written. It returns the names of the certificates whose keys were
 // opened; an error is joined of all that could not be.
-func (i *Installer) Unseal(ctx context.Context, open Opener) ([]string, error) {
+func (i *Installer) Unseal(ctx context.Context, open Opener) (opened []string, err error) {
 	lock, err := i.lock()
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	s, err := openStore(i.root(), i.stateDir(), i.set())
 	if err != nil {
 		return nil, err
@@ -162,11 +209,17 @@ func (i *Installer) Unseal(ctx context.Context, open Opener) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.unsealAll(ctx, number, files, open)
+}
+
+// unsealAll opens every sealed key of a set whose plain form is not there, or is
+// another key by now. It returns the names of the certificates.
+func (s store) unsealAll(ctx context.Context, number int, files []beneath.File, open Opener) ([]string, error) {
 	var opened []string
 	var errs []error
 	for _, sealed := range files {
 		name, isSealed := strings.CutSuffix(sealed.Name, sealedSuffix)
-		if key, _ := file(files, name+".key"); !isSealed || len(key.Content) > 0 {
+		if !isSealed || plainFits(files, name) && formsFit(files, name) {
 			continue
 		}
 		if err := s.unseal(ctx, number, files, sealed, open); err != nil {
@@ -178,27 +231,52 @@ func (i *Installer) Unseal(ctx context.Context, open Opener) ([]string, error) {
 	return opened, errors.Join(errs...)
 }
 
-func (s store) unseal(ctx context.Context, number int, files []beneath.File, sealed beneath.File, open Opener) error {
-	name := strings.TrimSuffix(sealed.Name, sealedSuffix)
+// plainFits reports that the plain key of a certificate is there and is its key.
+func plainFits(files []beneath.File, name string) bool {
 	certificate, _ := file(files, name+".crt")
+	key, _ := file(files, name+".key")
+	if len(key.Content) == 0 {
+		return false
+	}
+	_, err := parsePair(certificate.Content, key.Content)
+	return err == nil
+}
+
+// openSealed opens one sealed key, and judges certificate and key.
+func openSealed(ctx context.Context, files []beneath.File, sealed beneath.File, open Opener) (KeyPEM, error) {
+	certificate, _ := file(files, strings.TrimSuffix(sealed.Name, sealedSuffix)+".crt")
 	chain, err := parseCertificates(certificate.Content)
 	if err == nil && len(chain) == 0 {
 		err = errors.New("no certificate beside the sealed key")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if now := time.Now(); now.After(chain[0].NotAfter) {
-		return fmt.Errorf("its certificate expired %s", chain[0].NotAfter.Format(time.RFC3339))
+		return nil, fmt.Errorf("its certificate expired %s", chain[0].NotAfter.Format(time.RFC3339))
+	}
+	if open == nil {
+		return nil, remedy.Errorf("omen-agent unseal puts it where the service reads it", "%w", ErrNoPlainKey)
 	}
 	key, err := open(ctx, sealed.Content, chain[0])
 	if err != nil {
+		return nil, err
+	}
+	_, err = parsePair(certificate.Content, key)
+	return key, err
+}
+
+func (s store) unseal(ctx context.Context, number int, files []beneath.File, sealed beneath.File, open Opener) error {
+	key, err := openSealed(ctx, files, sealed, open)
+	if err != nil {
 		return err
 	}
-	if _, err := parsePair(certificate.Content, key); err != nil {
+	name := strings.TrimSuffix(sealed.Name, sealedSuffix)
+	plain := beneath.File{Name: name + ".key", Mode: plainMode(files, name), UID: sealed.UID, GID: sealed.GID, Content: key}
+	if err := s.writePlain(number, plain); err != nil {
 		return err
 	}
-	return s.writePlain(number, beneath.File{Name: name + ".key", Mode: keyMode, UID: sealed.UID, GID: sealed.GID, Content: key})
+	return s.writeForms(number, files, plain)
 }
 
 // sealedMode: the owner of the key may read what it comes back from, which tells

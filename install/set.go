@@ -26,3 +26,7 @@ func (s Set) link() string   { return path.Base(s.Folder) }
 // then has that name, and the folder where there is no exchange.
 func (s Set) parkedLink() string   { return "." + s.link() + ".omen" }
 func (s Set) parkedFolder() string { return "." + s.link() + ".omen-old" }
+
+// foundFolder is where an uninstallation makes the folder that people had, before
+// it takes the link's place.
+func (s Set) foundFolder() string { return "." + s.link() + ".omen-found" }

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"funlab.casa/omen/install/internal/cell"
@@ -38,11 +40,19 @@ func standIn(args []string) error {
 	ca := flags.String("ca", "", "")
 	demand := flags.Bool("demand", false, "a client certificate is demanded (the agent)")
 	lax := flags.Bool("lax", false, "any certificate of the CA opens the door")
+	idle := flags.Bool("idle", false, "listen nowhere (the agent that pushes)")
+	open := flags.Bool("open", false, "the list of agents is for everybody")
 	plain := flags.String("plain", "", "answer this to /version, without TLS (the agent before mTLS)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	server := &http.Server{Addr: *listen, Handler: standInRoutes(*plain)}
+	if *idle {
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM)
+		<-ended
+		return nil
+	}
+	server := &http.Server{Addr: *listen, Handler: standInRoutes(*plain, *open)}
 	if *plain != "" {
 		return server.ListenAndServe()
 	}
@@ -71,7 +81,7 @@ func readOnce(ca, certificate, key string) (*x509.CertPool, tls.Certificate, err
 	return pool, pair, err
 }
 
-func standInRoutes(plain string) http.Handler {
+func standInRoutes(plain string, open bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		if plain != "" {
@@ -81,7 +91,7 @@ func standInRoutes(plain string) http.Handler {
 		fmt.Fprint(w, `{"code":200,"status":"Success","results":{"current_version":"2.6","supported_versions":["2.5","2.6"]}}`)
 	})
 	mux.HandleFunc("GET /v2.6/agents/", func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TLS.VerifiedChains) == 0 {
+		if !open && len(r.TLS.VerifiedChains) == 0 {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}

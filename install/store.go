@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/keylime"
 )
 
 const (
@@ -24,6 +25,9 @@ const (
 
 // generationName is the only shape of a folder that is ours.
 var generationName = regexp.MustCompile(`^gen-[0-9]{6}$`)
+
+// refusedName is a generation that was not served, kept to look at.
+var refusedName = regexp.MustCompile(`^refused-[0-9]{6}$`)
 
 // store is the folder of generations of one set.
 type store struct {
@@ -51,15 +55,18 @@ func openStore(root, stateDir string, set Set) (store, error) {
 func (s store) close() { s.dir.Close() }
 
 // numbers lists the generations, sorted.
-func (s store) numbers() ([]int, error) {
-	names, err := s.dir.Names()
+func (s store) numbers() ([]int, error) { return numbersIn(s.dir, generationName) }
+
+// numbersIn lists the numbers behind the dash of all names of a shape, sorted.
+func numbersIn(dir *beneath.Dir, shape *regexp.Regexp) ([]int, error) {
+	names, err := dir.Names()
 	if err != nil {
 		return nil, err
 	}
 	var numbers []int
 	for _, name := range names {
-		if generationName.MatchString(name) {
-			number, err := strconv.Atoi(name[len("gen-"):])
+		if shape.MatchString(name) {
+			number, err := strconv.Atoi(name[len(name)-6:])
 			if err != nil {
 				return nil, err
 			}
@@ -67,6 +74,12 @@ func (s store) numbers() ([]int, error) {
 		}
 	}
 	return numbers, nil
+}
+
+// has reports that a generation is there.
+func (s store) has(number int) (bool, error) {
+	info, err := s.dir.Stat(nameOf(number))
+	return info.Kind == beneath.Folder, err
 }
 
 // current returns the number that the link names, none without a link.
@@ -87,19 +100,30 @@ func (s store) current() (int, error) {
 // next returns a number above every generation there is.
 func (s store) next() (int, error) {
 	numbers, err := s.numbers()
-	if err != nil || len(numbers) == 0 {
+	if err != nil {
 		return 0, err
 	}
-	last := numbers[len(numbers)-1]
+	refused, err := numbersIn(s.dir, refusedName)
+	if err != nil {
+		return 0, err
+	}
+	if numbers = append(numbers, refused...); len(numbers) == 0 {
+		return 0, nil
+	}
+	last := slices.Max(numbers)
 	if last >= maxNumber {
 		return none, fmt.Errorf("%s: generation numbers are used up", s.dir.Path())
 	}
 	return last + 1, nil
 }
 
-// write makes a generation: every file durable, then the folder, then the
-// folder's entry. A set that could not be finished is removed.
-func (s store) write(number int, files []beneath.File) error {
+// write makes a generation: every file durable, then the manifest, then the
+// folder, then the folder's entry. A set that could not be finished is removed.
+func (s store) write(number int, files []beneath.File, drops ...keylime.DropIn) error {
+	text, err := encodeRecord(newManifest(files, drops))
+	if err != nil {
+		return err
+	}
 	dir, err := s.dir.Make(nameOf(number), wayMode, 0, 0)
 	if err != nil {
 		return err
@@ -109,6 +133,9 @@ func (s store) write(number int, files []beneath.File) error {
 		if err := s.writeFile(dir, number, files, file); err != nil {
 			return errors.Join(err, s.remove(number))
 		}
+	}
+	if err := dir.Create(ownRecord(manifestName, text)); err != nil {
+		return errors.Join(err, s.remove(number))
 	}
 	return errors.Join(dir.Sync(), s.dir.Sync())
 }
@@ -150,7 +177,57 @@ func (s store) read(number int) ([]beneath.File, error) {
 	})
 }
 
-// maxFiles bounds a set.
+func refusedNameOf(number int) string { return fmt.Sprintf("refused-%06d", number) }
+
+// refuse keeps the certificates of a generation under a name that is never current
+// again, instead of the one that was refused before it.
+func (s store) refuse(number int) error {
+	dir, err := s.dir.Sub(nameOf(number))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := errors.Join(withoutKeys(dir), s.removePlain(number)); err != nil {
+		return err
+	}
+	return errors.Join(s.dir.Rename(nameOf(number), refusedNameOf(number)), s.dir.Sync(), s.pruneRefused())
+}
+
+// pruneRefused removes all refused sets but the last, and that one too where its
+// removal had begun.
+func (s store) pruneRefused() error {
+	refused, err := numbersIn(s.dir, refusedName)
+	errs := []error{err}
+	for at, number := range refused {
+		if at == len(refused)-1 && s.isWhole(refusedNameOf(number)) {
+			break
+		}
+		errs = append(errs, s.dir.RemoveFlat(refusedNameOf(number)))
+	}
+	return errors.Join(append(errs, s.dir.Sync())...)
+}
+
+// isWhole reports that a set has its manifest.
+func (s store) isWhole(name string) bool {
+	dir, err := s.dir.Sub(name)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	info, err := dir.Stat(manifestName)
+	return err == nil && info.Kind == beneath.Plain
+}
+
+func (s store) removeRefused() error {
+	refused, err := numbersIn(s.dir, refusedName)
+	errs := []error{err}
+	for _, number := range refused {
+		errs = append(errs, s.dir.RemoveFlat(refusedNameOf(number)))
+	}
+	return errors.Join(errs...)
+}
+
+// maxFiles bounds a set, its manifest not counted.
 const maxFiles = 256
 
 // readPlain reads a folder that holds small regular files and nothing else.
@@ -163,6 +240,7 @@ func readEach(dir *beneath.Dir, read func(name string) (beneath.File, error)) ([
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == manifestName })
 	if len(names) > maxFiles {
 		return nil, fmt.Errorf("%s: more than %d files", dir.Path(), maxFiles)
 	}
@@ -194,7 +272,8 @@ func (s store) switchTo(number int) error {
 	return s.dir.Sync()
 }
 
-// prune removes every generation but those to keep, and a link left waiting.
+// prune removes every generation but those to keep, from the disk and from the
+// tmpfs, and a link left waiting.
 func (s store) prune(keep ...int) error {
 	numbers, err := s.numbers()
 	if err != nil {
@@ -206,7 +285,7 @@ func (s store) prune(keep ...int) error {
 			errs = append(errs, s.remove(number))
 		}
 	}
-	return errors.Join(append(errs, s.dir.Sync())...)
+	return errors.Join(append(errs, s.dir.Sync(), s.prunePlain(keep))...)
 }
 
 // before returns the newest generation older than number, or none.

@@ -11,14 +11,28 @@ import (
 // sweep clears away what an interrupted installation has left: sets that never
 // became current, a parked link, a parked folder.
 func (c *Change) sweep() error {
-	older, err := c.store.before(c.previous)
-	if err != nil {
+	if err := errors.Join(c.pruneBut(c.was), c.store.pruneRefused()); err != nil {
 		return err
 	}
-	if err := c.store.prune(c.previous, older); err != nil {
-		return err
+	return errors.Join(c.sweepFolder(c.set().parkedLink()), c.sweepFolder(c.set().parkedFolder()), c.sweepCopy())
+}
+
+// pruneBut removes the sets that are not needed while number is current: kept are
+// it, the proven one, each with the one before it, where Return came from, and what
+// was found here. When it is not known which they are, all stay.
+func (c *Change) pruneBut(number int) error {
+	keep := []int{number, c.previous, c.found.byHand()}
+	if !c.fresh {
+		keep = append(keep, c.number)
 	}
-	return errors.Join(c.sweepFolder(c.set().parkedLink()), c.sweepFolder(c.set().parkedFolder()))
+	for _, later := range []int{number, c.previous} {
+		older, err := c.store.before(later)
+		if err != nil {
+			return err
+		}
+		keep = append(keep, older)
+	}
+	return c.store.prune(keep...)
 }
 
 // sweepFolder removes a parked link. A parked folder goes back when nothing
@@ -37,7 +51,7 @@ func (c *Change) sweepFolder(name string) error {
 		return err
 	}
 	if place.Kind == beneath.Absent {
-		return c.config.Rename(name, c.set().link())
+		return errors.Join(c.config.Rename(name, c.set().link()), c.config.Sync())
 	}
 	numbers, err := c.store.numbers()
 	if err != nil {
@@ -54,4 +68,11 @@ func (c *Change) sweepFolder(name string) error {
 	}
 	c.installer.log().Warn("folder of an interrupted installation left in place", "path", c.set().parent()+"/"+name)
 	return nil
+}
+
+// sweepCopy removes what an uninstallation has left: a copy of what is in a set, or
+// our link.
+func (c *Change) sweepCopy() error {
+	name := c.set().foundFolder()
+	return errors.Join(c.removeIfLink(name), c.config.RemoveFlat(name))
 }

@@ -82,6 +82,31 @@ func (d *Dir) Read(name string, limit int64) (File, error) {
 	return File{Name: name, Mode: stat.Mode & 0o7777, UID: int(stat.Uid), GID: int(stat.Gid), Content: content}, nil
 }
 
+// Own sets owner and mode of a regular file with one link; others are
+// ErrNotPlain.
+func (d *Dir) Own(name string, mode uint32, uid, gid int) error {
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return d.fail("chown", name, ErrNotPlain)
+	}
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), d.at(name))
+	defer file.Close()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return d.fail("stat", name, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
+		return d.fail("chown", name, ErrNotPlain)
+	}
+	if err := own(fd, d.at(name), mode, uid, gid); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
 // Kind of an entry.
 type Kind int
 

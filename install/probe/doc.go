@@ -7,5 +7,6 @@
 // of the installed certificate, and where this host has a client certificate a
 // complete request. It is the only part of install that opens connections.
 // The package never skips verification, never follows a redirect, never uses a
-// proxy, reads at most 1 MiB of an answer and changes nothing anywhere.
+// proxy, reads at most 1 MiB of an answer, and changes nothing anywhere but by
+// Reactivate.
 package probe

@@ -29,6 +29,10 @@ const (
 // open its door.
 var ErrNotRefused = errors.New("accepts a server certificate as client")
 
+// ErrOpen means that a server has a door that is open to clients without any
+// certificate.
+var ErrOpen = errors.New("answers a client that has no certificate")
+
 // ErrUnknownCA means that a server does not know the CA of its own certificate:
 // it will refuse every client, however right.
 var ErrUnknownCA = errors.New("does not trust the CA of the installed certificates")
@@ -52,12 +56,47 @@ func Served(ctx context.Context, t Target) error {
 
 // Refuses presents own, a certificate without clientAuth, and checks that the
 // server ends the conversation because of it. ErrNotRefused and ErrUnknownCA
-// are the two ways this goes wrong at a server that works.
+// are the two ways this goes wrong at a server that works; where clients have a CA
+// of their own, that it does not know this one is the refusal.
 func Refuses(ctx context.Context, t Target, own tls.Certificate) error {
 	leafOnly := own
 	leafOnly.Certificate = own.Certificate[:1] // the server must know the intermediate itself
-	asked := false
-	conn, err := t.handshake(ctx, &leafOnly, &asked)
+	asked, err := t.ending(ctx, &leafOnly)
+	alert, isAlert := alertOf(err)
+	switch {
+	case err == nil || asked && errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%s: %w", t.Address, ErrNotRefused)
+	case !asked:
+		return err
+	case isAlert && alert == alertUnknownCA && t.Apart:
+		return nil
+	case isAlert && alert == alertUnknownCA:
+		return fmt.Errorf("%s: %w", t.Address, ErrUnknownCA)
+	case hungUp(err) || isAlert && alert != alertRequired && refusesClient(alert):
+		return nil
+	}
+	return err
+}
+
+// Demands shows no certificate, and checks that the server asks for one and ends
+// the conversation because of it: what an agent has to do. ErrOpen is a server that
+// does not.
+func Demands(ctx context.Context, t Target) error {
+	asked, err := t.ending(ctx, nil)
+	alert, isAlert := alertOf(err)
+	switch {
+	case err == nil || asked && errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%s: %w", t.Address, ErrOpen)
+	case asked && (hungUp(err) || isAlert && refusesClient(alert)):
+		return nil
+	}
+	return err
+}
+
+// ending plays a client with this certificate, or with none, and returns how the
+// server ends the conversation: nil where it did not ask for a certificate.
+func (t Target) ending(ctx context.Context, client *tls.Certificate) (asked bool, err error) {
+	conn, err := t.handshake(ctx, client, &asked)
 	if err == nil && asked {
 		// In TLS 1.3 the answer comes behind the handshake. Nothing is written
 		// before it is read: unread bytes would turn the alert into a reset.
@@ -66,18 +105,7 @@ func Refuses(ctx context.Context, t Target, own tls.Certificate) error {
 	if conn != nil {
 		conn.NetConn().Close()
 	}
-	alert, isAlert := alertOf(err)
-	switch {
-	case err == nil || asked && errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%s: %w", t.Address, ErrNotRefused)
-	case !asked:
-		return err
-	case isAlert && alert == alertUnknownCA:
-		return fmt.Errorf("%s: %w", t.Address, ErrUnknownCA)
-	case hungUp(err) || isAlert && alert != alertRequired && refusesClient(alert):
-		return nil
-	}
-	return err
+	return asked, err
 }
 
 // hungUp reports that the other side closed the connection, with or without a

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"time"
 )
 
 // version is what may become part of a path.
@@ -29,6 +28,28 @@ func Server(ctx context.Context, t Target, own *tls.Certificate) error {
 	err = client.Results(ctx, prefix+"/agents/", nil)
 	if isRefusal(err) {
 		return fmt.Errorf("%s refuses the client certificate of this host: %w", t.Address, err)
+	}
+	return err
+}
+
+// Closed asks a verifier or registrar without certificate for the list of agents.
+// Both answer some questions to anybody, and this one they must refuse: ErrOpen
+// means that they do not.
+func Closed(ctx context.Context, t Target) error {
+	client, err := NewClient(t, nil)
+	if err != nil {
+		return err
+	}
+	prefix, err := client.prefix(ctx)
+	if err == nil {
+		err = client.Results(ctx, prefix+"/agents/", nil)
+	}
+	alert, isAlert := alertOf(err)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s: %s/agents/: %w", t.Address, prefix, ErrOpen)
+	case isRefusal(err) || isAlert && refusesClient(alert): // some versions ask everybody, in the handshake
+		return nil
 	}
 	return err
 }
@@ -57,53 +78,4 @@ func (c *Client) prefix(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%s: no usable current_version in its answer", c.target.Address)
 	}
 	return "/v" + versions.Current, nil
-}
-
-// Attestation is what a verifier knows of an agent.
-type Attestation struct {
-	State    int    `json:"operational_state"`
-	Status   string `json:"attestation_status"`
-	Count    int    `json:"attestation_count"`
-	Last     int64  `json:"last_successful_attestation"` // Unix seconds
-	Interval string `json:"maximum_attestation_interval"`
-}
-
-// The states in which a verifier goes on asking an agent.
-const (
-	stateGetQuote      = 3
-	stateProvideV      = 5
-	defaultMaxInterval = 10 * time.Second
-)
-
-// uuid is what Keylime accepts as an agent's name.
-var uuid = regexp.MustCompile(`^[A-Za-z0-9._-]{1,80}$`)
-
-// AgentState asks a verifier for one of its agents.
-func (c *Client) AgentState(ctx context.Context, agent string) (Attestation, error) {
-	var state Attestation
-	if !uuid.MatchString(agent) {
-		return state, fmt.Errorf("agent %q: not an agent's UUID", agent)
-	}
-	prefix, err := c.prefix(ctx)
-	if err != nil {
-		return state, err
-	}
-	err = c.Results(ctx, prefix+"/agents/"+agent, &state)
-	return state, err
-}
-
-// Healthy returns nil when the agent is attested now. attestation_status alone
-// proves nothing: it stays PASS all through the retries.
-func (a Attestation) Healthy(now time.Time) error {
-	if a.State != stateGetQuote && a.State != stateProvideV {
-		return fmt.Errorf("operational_state %d", a.State)
-	}
-	interval, err := time.ParseDuration(a.Interval)
-	if err != nil || interval <= 0 {
-		interval = defaultMaxInterval
-	}
-	if age := now.Sub(time.Unix(a.Last, 0)); age > interval {
-		return fmt.Errorf("last successful attestation %s ago, allowed are %s", age.Round(time.Second), interval)
-	}
-	return nil
 }

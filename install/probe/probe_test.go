@@ -159,17 +159,92 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// TestServerThatTakesAnything asks servers that look at no certificate. Where they
+// say nothing, the probe has to wait for its deadline.
 func TestServerThatTakesAnything(t *testing.T) {
 	book := testca.New(t, "book")
 	own := pair(t, book, "agent.test", testca.Server()...)
-	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+	for name, c := range map[string]struct {
+		auth    tls.ClientAuthType
+		version uint16
+	}{
+		"asks, TLS 1.2": {tls.RequestClientCert, tls.VersionTLS12},
+		"asks, TLS 1.3": {tls.RequestClientCert, tls.VersionTLS13},
+		"does not ask":  {tls.NoClientCert, tls.VersionTLS13},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			config := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequestClientCert, MaxVersion: version}
+			config := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: c.auth, MaxVersion: c.version}
 			target := Target{Address: serve(t, config, answer), Leaf: own.Leaf, Bundle: book.Bundle()}
-			if err := Refuses(t.Context(), target, own); !errors.Is(err, ErrNotRefused) {
-				t.Errorf("got %v", err)
+			t.Run("server certificate", func(t *testing.T) {
+				t.Parallel()
+				if err := Refuses(t.Context(), target, own); !errors.Is(err, ErrNotRefused) {
+					t.Errorf("got %v", err)
+				}
+			})
+			t.Run("no certificate", func(t *testing.T) {
+				t.Parallel()
+				if err := Demands(t.Context(), target); !errors.Is(err, ErrOpen) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestDemands(t *testing.T) {
+	book := testca.New(t, "book")
+	own := pair(t, book, "agent.test", testca.Server()...)
+	other := pair(t, book, "agent.test", testca.Server()...)
+	for name, c := range map[string]struct {
+		auth    tls.ClientAuthType
+		version uint16
+		served  tls.Certificate
+		want    string // "" for a refusal, which is right
+	}{
+		"demanded":                        {tls.RequireAndVerifyClientCert, tls.VersionTLS13, own, ""},
+		"demanded in TLS 1.2":             {tls.RequireAndVerifyClientCert, tls.VersionTLS12, own, ""},
+		"any demanded":                    {tls.RequireAnyClientCert, tls.VersionTLS13, own, ""},
+		"demanded by something else":      {tls.RequireAndVerifyClientCert, tls.VersionTLS13, other, "is served"},
+		"another leaf, which asks nobody": {tls.NoClientCert, tls.VersionTLS13, other, "is served"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := &tls.Config{Certificates: []tls.Certificate{c.served}, ClientAuth: c.auth, ClientCAs: pool(t, book.Bundle()), MaxVersion: c.version}
+			check(t, Demands(t.Context(), Target{Address: serve(t, config, answer), Leaf: own.Leaf, Bundle: book.Bundle()}), c.want)
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	book := testca.New(t, "book")
+	own := pair(t, book, "verifier.test", testca.Server()...)
+	open := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2.6/agents/" {
+			io.WriteString(w, `{"results":{"uuids":[]}}`)
+			return
+		}
+		answer(w, r)
+	}
+	for name, c := range map[string]struct {
+		auth    tls.ClientAuthType
+		handler http.HandlerFunc
+		want    string
+	}{
+		"refused on the route":     {tls.VerifyClientCertIfGiven, answer, ""},
+		"refused in the handshake": {tls.RequireAndVerifyClientCert, open, ""},
+		"open":                     {tls.VerifyClientCertIfGiven, open, ErrOpen.Error()},
+		"no such route":            {tls.VerifyClientCertIfGiven, http.NotFound, "status 404"},
+		"broken": {tls.VerifyClientCertIfGiven, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/version" {
+				answer(w, r)
+				return
 			}
+			w.WriteHeader(http.StatusInternalServerError)
+		}, "status 500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: c.auth, ClientCAs: pool(t, book.Bundle())}
+			check(t, Closed(t.Context(), Target{Address: serve(t, config, c.handler), Leaf: own.Leaf, Bundle: book.Bundle()}), c.want)
 		})
 	}
 }
@@ -213,48 +288,6 @@ func forbidden(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusForbidden)
-}
-
-func TestAgentState(t *testing.T) {
-	book := testca.New(t, "book")
-	server := pair(t, book, "verifier.test", testca.Server()...)
-	address := serve(t, &tls.Config{Certificates: []tls.Certificate{server}}, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v2.6/agents/d432fbb3" {
-			io.WriteString(w, `{"results":{"operational_state":3,"attestation_status":"PASS","attestation_count":7,"last_successful_attestation":1000,"maximum_attestation_interval":"10s"}}`)
-			return
-		}
-		answer(w, r)
-	})
-	client, err := NewClient(Target{Address: address, Bundle: book.Bundle()}, nil) // by the host name in the address
-	if err != nil {
-		t.Fatal(err)
-	}
-	state, err := client.AgentState(t.Context(), "d432fbb3")
-	if want := (Attestation{3, "PASS", 7, 1000, "10s"}); err != nil || state != want {
-		t.Errorf("got %+v, %v", state, err)
-	}
-	for _, name := range []string{"", "../agents", "a/b", "a?b", strings.Repeat("a", 81)} {
-		if _, err := client.AgentState(t.Context(), name); err == nil {
-			t.Errorf("%q is asked for", name)
-		}
-	}
-}
-
-func TestHealthy(t *testing.T) {
-	now := time.Unix(2000, 0)
-	for name, c := range map[string]struct {
-		state Attestation
-		want  string
-	}{
-		"asked just now":          {Attestation{State: 3, Last: 1995, Interval: "10s"}, ""},
-		"payload":                 {Attestation{State: 5, Last: 1995, Interval: "1m"}, ""},
-		"no interval":             {Attestation{State: 3, Last: 1995}, ""},
-		"PASS and failed":         {Attestation{State: 7, Status: "PASS", Last: 1999, Interval: "10s"}, "operational_state 7"},
-		"PASS and silent":         {Attestation{State: 3, Status: "PASS", Last: 1980, Interval: "10s"}, "20s ago"},
-		"silent, strange measure": {Attestation{State: 3, Last: 1980, Interval: "-1h"}, "20s ago"},
-	} {
-		t.Run(name, func(t *testing.T) { check(t, c.state.Healthy(now), c.want) })
-	}
 }
 
 func TestAddresses(t *testing.T) {

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -35,6 +36,36 @@ func Ready(ctx context.Context, address string, alive func(context.Context) erro
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w: %w", address, context.Cause(ctx), last)
+		case <-ticker.C:
+		}
+	}
+}
+
+// steady is how often in a row a new certificate must be served: beside the new workers
+// of a program that reads its files again old ones may answer for a moment (nginx:
+// 100 ms).
+const steady = 6
+
+// AwaitServed waits until Served holds, and goes on to hold for a moment. It gives up
+// when ctx ends, with what was wrong last.
+func AwaitServed(ctx context.Context, t Target) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	last := errors.New("not served for long enough")
+	for row := 0; ; {
+		err := Served(ctx, t)
+		switch row++; {
+		case err == nil && row == steady:
+			return nil
+		case err != nil:
+			row = 0
+		}
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", t.Address, last)
 		case <-ticker.C:
 		}
 	}

@@ -18,12 +18,15 @@ const maxAnswer = 1 << 20
 
 // StatusError is an answer with another status than 200.
 type StatusError struct {
+	Method string
 	URL    string
 	Status int
 }
 
-// Error names the address and the status.
-func (e *StatusError) Error() string { return fmt.Sprintf("GET %s: status %d", e.URL, e.Status) }
+// Error names the request and the status.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s %s: status %d", e.Method, e.URL, e.Status)
+}
 
 // Client speaks to one service as one client certificate, or as nobody.
 type Client struct {
@@ -75,7 +78,7 @@ func (c *Client) Version(ctx context.Context) (Versions, error) {
 // Results asks for path and decodes the "results" of the answer into into,
 // which may be nil. Any status but 200 is a StatusError.
 func (c *Client) Results(ctx context.Context, path string, into any) error {
-	err := get(ctx, c.http, "https://"+c.target.Address+path, into)
+	err := ask(ctx, c.http, http.MethodGet, "https://"+c.target.Address+path, into)
 	return c.target.explain(err)
 }
 
@@ -87,12 +90,12 @@ func PlainVersion(ctx context.Context, address string) (Versions, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	var versions Versions
-	err := get(ctx, client, "http://"+address+"/version", &versions)
+	err := ask(ctx, client, http.MethodGet, "http://"+address+"/version", &versions)
 	return versions, err
 }
 
-func get(ctx context.Context, client *http.Client, url string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func ask(ctx context.Context, client *http.Client, method, url string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return err
 	}
@@ -102,19 +105,19 @@ func get(ctx context.Context, client *http.Client, url string, into any) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return &StatusError{URL: url, Status: response.StatusCode}
+		return &StatusError{Method: method, URL: url, Status: response.StatusCode}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return fmt.Errorf("GET %s: %w", url, err)
+		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	if len(body) > maxAnswer {
-		return fmt.Errorf("GET %s: %w", url, errors.New("answer larger than 1 MiB"))
+		return fmt.Errorf("%s %s: %w", method, url, errors.New("answer larger than 1 MiB"))
 	}
-	return decode(url, body, into)
+	return decode(method+" "+url, body, into)
 }
 
-func decode(url string, body []byte, into any) error {
+func decode(question string, body []byte, into any) error {
 	if into == nil {
 		return nil
 	}
@@ -122,7 +125,7 @@ func decode(url string, body []byte, into any) error {
 		Results any `json:"results"`
 	}{into}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("GET %s: not a Keylime answer: %w", url, err)
+		return fmt.Errorf("%s: not a Keylime answer: %w", question, err)
 	}
 	return nil
 }

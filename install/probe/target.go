@@ -22,6 +22,7 @@ type Target struct {
 	Address string            // host:port
 	Leaf    *x509.Certificate // the installed server certificate
 	Bundle  []byte            // ca.crt: intermediate and root, PEM
+	Apart   bool              // clients have a CA of their own: the leaf's is unknown to the service, and rightly so
 }
 
 // Address joins what a configuration says a service listens on, and says where

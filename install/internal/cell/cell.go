@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 )
@@ -32,6 +33,10 @@ func Enter(t *testing.T) bool {
 		t.Fatal("this test needs root: sudo make test")
 	}
 	t.Parallel()
+	// Pdeathsig comes with the end of the thread that started the cell (prctl(2)), and
+	// the code under test ends threads.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	command := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s")
 	command.Env = append(os.Environ(), inside+"="+t.Name())
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}

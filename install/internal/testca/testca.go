@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -40,6 +41,19 @@ func New(t testing.TB, name string) *CA {
 	return &CA{RootPEM: certPEM(rootDER), IntermediatePEM: certPEM(intermediateDER), intermediate: parsed, key: key}
 }
 
+// NewSmall makes a CA without intermediate: its root signs leaves itself.
+func NewSmall(t testing.TB, name string) *CA {
+	t.Helper()
+	key := newKey(t)
+	root := authority(name)
+	der := sign(t, root, root, key.Public(), key)
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &CA{RootPEM: certPEM(der), intermediate: parsed, key: key}
+}
+
 // Bundle is intermediate and root, as ca.crt has to be.
 func (c *CA) Bundle() []byte { return append(append([]byte{}, c.IntermediatePEM...), c.RootPEM...) }
 
@@ -48,6 +62,7 @@ type Want struct {
 	Name     string // common name and DNS name
 	Usages   []x509.ExtKeyUsage
 	IPs      []string
+	URI      string
 	NotAfter time.Time
 	Key      crypto.Signer // nil: a new EC P-256 key
 }
@@ -55,26 +70,39 @@ type Want struct {
 // Issue signs a leaf and returns its chain (leaf, intermediate) and its key.
 func (c *CA) Issue(t testing.TB, want Want) (chain, key []byte) {
 	t.Helper()
-	if want.NotAfter.IsZero() {
-		want.NotAfter = time.Now().Add(time.Hour)
-	}
 	if want.Key == nil {
 		want.Key = newKey(t)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(want.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.IssueOver(t, want, want.Key.Public()), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// IssueOver signs a leaf over a key whose private half is elsewhere, and returns
+// its chain.
+func (c *CA) IssueOver(t testing.TB, want Want, public crypto.PublicKey) (chain []byte) {
+	t.Helper()
+	if want.NotAfter.IsZero() {
+		want.NotAfter = time.Now().Add(time.Hour)
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial(t), Subject: pkix.Name{CommonName: want.Name}, DNSNames: []string{want.Name},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: want.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: want.Usages,
 	}
+	if want.URI != "" {
+		uri, err := url.Parse(want.URI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.URIs = []*url.URL{uri}
+	}
 	for _, ip := range want.IPs {
 		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
 	}
-	leaf := sign(t, template, c.intermediate, want.Key.Public(), c.key)
-	der, err := x509.MarshalPKCS8PrivateKey(want.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(certPEM(leaf), c.IntermediatePEM...), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return append(certPEM(sign(t, template, c.intermediate, public, c.key)), c.IntermediatePEM...)
 }
 
 // Server is the usage of verifier, registrar and agent.

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/gofrs/flock"
+
+	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/keylime"
+)
+
+func newChange(i *Installer, lock *flock.Flock) *Change {
+	return &Change{installer: i, lock: lock, was: none, number: none, previous: none}
+}
+
+// undo takes back what an installation that failed had switched, newest first:
+// everything is as it was before it began, also a set that was not proven then. A
+// folder that was adopted stays so, and one that was torn is left to the next
+// installation, whose journal tells it. So is what the disk does not let take back.
+func (c *Change) undo() error {
+	if !c.begun || c.rolled {
+		return nil
+	}
+	c.rolled = true
+	errs := []error{c.unconfigure(c.written[:c.applied]), c.unlinkOutputs()}
+	if c.linkMade {
+		errs = append(errs, c.config.Remove(c.set().link()), c.config.Sync())
+	}
+	if c.adopted || c.torn {
+		c.was = c.previous
+	}
+	if c.number != none {
+		errs = append(errs, c.store.switchTo(c.was))
+		if failed := errors.Join(errs...); failed == nil && !c.torn {
+			errs = append(errs, c.restoreRecords())
+		}
+	}
+	return errors.Join(append(errs, c.pruneBut(c.was))...)
+}
+
+// unconfigure undoes changes of the configuration, newest first.
+func (c *Change) unconfigure(written []keylime.Written) error {
+	var errs []error
+	for _, w := range slices.Backward(written) {
+		errs = append(errs, w.Undo(c.config))
+	}
+	return errors.Join(errs...)
+}
+
+// restoreRecords makes the records what they were before this change.
+func (c *Change) restoreRecords() error {
+	if c.adopted {
+		if c.earlier != nil && c.earlier.From == c.previous {
+			return writeRecord(c.store.dir, journalName, c.earlier)
+		}
+		return c.clearJournal()
+	}
+	if c.journal == nil {
+		return c.restoreFound()
+	}
+	if c.earlier == nil {
+		return errors.Join(c.clearJournal(), c.restoreFound())
+	}
+	return errors.Join(writeRecord(c.store.dir, journalName, c.earlier), c.restoreFound())
+}
+
+// goBack makes the proven set current again, with the configuration that goes with
+// it: the configuration first, so that what the journal says holds until the end.
+func (c *Change) goBack() error {
+	c.rolled = true
+	errs := []error{c.unconfigure(c.journal.Written), c.unlinkMade()}
+	if c.journal.LinkMade {
+		errs = append(errs, c.removeIfLink(c.set().link()), c.config.Sync())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.store.switchTo(c.previous)
+}
+
+// unsettled reports that the configuration, or links, may be in the middle of a
+// change: half a folder, a drop-in without its record.
+func (j *journal) unsettled() bool {
+	if j == nil {
+		return false
+	}
+	half := slices.ContainsFunc(j.Written, func(w keylime.Written) bool { return len(w.Places) > 0 })
+	return half || len(j.Outputs) > 0 || j.From == none
+}
+
+// takeBackEarlier goes all the way back to the proven set, from an installation
+// that ended in the middle: the journal stays, since services may have something
+// else in memory. It returns the set.
+func (c *Change) takeBackEarlier() ([]beneath.File, error) {
+	if c.previous != c.earlier.From { // it is gone
+		return c.store.read(c.was)
+	}
+	config, err := c.installer.existingConfig()
+	if err != nil {
+		return nil, err
+	}
+	if config != nil {
+		defer config.Close()
+		taker := &Change{installer: c.installer, store: c.store, config: config, journal: c.earlier, previous: c.previous}
+		err = taker.goBack()
+	} else {
+		err = c.store.switchTo(c.previous)
+	}
+	if err != nil {
+		return nil, err
+	}
+	before, number, err := c.currentSet()
+	c.was = number
+	return before, err
+}
+
+// setAside keeps the set that was given up, where this change had made it, and
+// removes what is not needed any more.
+func (c *Change) setAside() error {
+	var errs []error
+	if c.fresh {
+		errs = append(errs, c.store.refuse(c.number))
+	}
+	return errors.Join(append(errs, c.pruneBut(c.previous))...)
+}
+
+// unlinkMade takes back the links to CA bundles that the journal tells of.
+func (c *Change) unlinkMade() error { return c.installer.removeLinks(c.journal.Outputs) }
+
+// removeLinks removes links of ours; what stands there by now and is none is left.
+func (i *Installer) removeLinks(links []outputLink) error {
+	var errs []error
+	for _, l := range links {
+		o := output{path: l.Path, target: l.Target}
+		if ours, err := i.hasOutput(o); err == nil && ours {
+			errs = append(errs, i.inFolderOf(o, (*beneath.Dir).Remove))
+		}
+	}
+	return errors.Join(errs...)
+}
