@@ -24,21 +24,21 @@ type cli struct {
 	LogLevel  string `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string `help:"Form of the log on standard error: text or json." enum:"text,json" default:"text"`
 
-	Renew    renewCommand    `cmd:"" help:"Renew now: prove this host, have its keys signed, install, restart, prove what is served."`
-	Run      runCommand      `cmd:"" help:"Renew whenever it is due, until stopped."`
-	Status   statusCommand   `cmd:"" help:"Show what is installed, until when, and the last and next renewal."`
-	Verify   verifyCommand   `cmd:"" help:"Probe every configured service now: is what is installed what is served?"`
-	Unseal   unsealCommand   `cmd:"" help:"Put sealed keys where the services read them; at boot, no network."`
-	Announce announceCommand `cmd:"" help:"Announce PCR values of a planned change, and renew: the keys come back in that state too."`
-	Forget   forgetCommand   `cmd:"" help:"Take our key in the TPM, and our state, off this host. After uninstall."`
-	Identity identityCommand `cmd:"" help:"Show what an operator needs to enrol this host."`
-	Conf     configCommand   `cmd:"" name:"config" help:"Look at the configuration."`
-	Version  versionCommand  `cmd:"" help:"Show the version."`
+	Renew     renewCommand     `cmd:"" help:"Renew now: prove this host, have its keys signed, install, restart, prove what is served."`
+	Run       runCommand       `cmd:"" help:"Renew whenever it is due, until stopped."`
+	Status    statusCommand    `cmd:"" help:"Show what is installed, until when, and the last and next renewal."`
+	Verify    verifyCommand    `cmd:"" help:"Probe every configured service now: is what is installed what is served?"`
+	Unseal    unsealCommand    `cmd:"" help:"Put sealed keys where the services read them; at boot, no network."`
+	Announce  announceCommand  `cmd:"" help:"Announce PCR values of a planned change, and renew: the keys come back in that state too."`
+	Rollback  rollbackCommand  `cmd:"" help:"Go back to the generation before: restart, prove what is served."`
+	Uninstall uninstallCommand `cmd:"" help:"Put folder, configuration and services back as they were found."`
+	Forget    forgetCommand    `cmd:"" help:"Take our key in the TPM, and our state, off this host. After uninstall."`
+	Identity  identityCommand  `cmd:"" help:"Show what an operator needs to enrol this host."`
+	Conf      configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
+	Version   versionCommand   `cmd:"" help:"Show the version."`
 
-	Doctor    laterCommand `cmd:"" hidden:""`
-	Login     laterCommand `cmd:"" hidden:""`
-	Rollback  laterCommand `cmd:"" hidden:""`
-	Uninstall laterCommand `cmd:"" hidden:""`
+	Doctor laterCommand `cmd:"" hidden:""`
+	Login  laterCommand `cmd:"" hidden:""`
 }
 
 // job is what every command needs to do its work.
@@ -167,8 +167,15 @@ func (*checkCommand) Run(j *job) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(j.stdout, "%s: ok, %d certificates\n", j.cli.Config, len(c.Certificates))
-	return err
+	a, err := agent.New(c, j.log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(j.stdout, "%s: ok, %d certificates\n", j.cli.Config, len(c.Certificates))
+	for _, remark := range a.Remarks() {
+		fmt.Fprintf(j.stdout, "remark: %s\n", remark)
+	}
+	return nil
 }
 
 type versionCommand struct{}

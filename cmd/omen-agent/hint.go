@@ -63,7 +63,8 @@ var ruleHints = map[attest.Rule]string{
 	attest.RuleEventLogNeeded: "OpenBao wants the event log with each login; its log says why",
 	attest.RuleClone: "the TPM's counters went back, as if two machines had one TPM. After TPM2_Clear or work on the board:" +
 		" bao write -f auth/tpm/host/<name>/accept-reset. Otherwise find the other machine",
-	attest.RuleKey:      "the role wants keys that are proven to be in the TPM (require_resident), which this version does not make",
+	attest.RuleKey: "the role wants keys that are proven to be in the TPM (require_resident): key = \"tpm\" for every certificate of this host, as far as what" +
+		" reads them can use such keys; omen-agent status says which cannot",
 	attest.RuleRole:     "the role in agent.toml does not exist, or the host record does not list it under roles",
 	attest.RuleAudience: "add the address, namespace and mount that this host dials to audiences in auth/tpm/config, spelled as docs/protocol.md says",
 	attest.RuleEKCertificate: "OpenBao does not trust this TPM's endorsement key: add the issuer of its certificate to the roots in auth/tpm/config" +
@@ -85,7 +86,8 @@ func tpmHint(err error) string {
 	case errors.Is(err, host.ErrAbsent):
 		return "check device in [tpm]: /dev/tpmrm0 needs a TPM 2.0 that the firmware has enabled"
 	case errors.Is(err, host.ErrBusy):
-		return "another program holds the TPM; use /dev/tpmrm0, or stop the other program"
+		return "another program holds the TPM, or its slots; use /dev/tpmrm0, or stop the other program. What a program left in a TPM that nobody" +
+			" manages, tpm2_flushcontext -t (objects) and -l (sessions) take out"
 	case errors.Is(err, host.ErrDenied):
 		return "run as root, or as a user who may open the device"
 	case errors.Is(err, host.ErrNoAnswer):
@@ -99,6 +101,24 @@ func tpmHint(err error) string {
 		return "some program extends the PCRs of the role all the time: let the role ask for others"
 	case errors.Is(err, host.ErrEventLog):
 		return "mount securityfs, or, where this firmware gives no event log, say so: event_log = \"none\" in [tpm]"
+	default:
+		return storageHint(err)
+	}
+}
+
+// storageHint is for keys that the TPM makes, keeps or gives back.
+func storageHint(err error) string {
+	switch {
+	case errors.Is(err, host.ErrAuth):
+		return "somebody gave this hierarchy of the TPM a password: name the file that holds it with owner_auth_file or endorsement_auth_file in [tpm]." +
+			" The owner's is not needed where the standard P-256 storage root key is persistent at 0x81000001"
+	case errors.Is(err, host.ErrState):
+		return "if the change was meant, omen-agent renew asks OpenBao and makes new keys for this state; before the next planned one, omen-agent announce"
+	case errors.Is(err, host.ErrStorage):
+		return "the TPM was cleared, or is another one: what it kept under the former storage root is lost. omen-agent renew makes new keys." +
+			" If nobody did that, find out what sits between this program and the TPM"
+	case errors.Is(err, host.ErrNoRecord):
+		return "the state folder of this host is gone or bent; omen-agent renew makes new keys and a new record"
 	default:
 		return ""
 	}

@@ -65,19 +65,30 @@ func statusText(w io.Writer, s *agent.Status) {
 	if s.Generation >= 0 {
 		fmt.Fprintf(w, "generation\t%d\n", s.Generation)
 	}
+	if s.Unproven {
+		fmt.Fprintf(w, "NOT PROVEN\tits installation ended in the middle; renew or roll back\n")
+	}
+	for _, d := range s.Damage {
+		fmt.Fprintf(w, "CHANGED\t%s\tby somebody else\n", printable(d.String()))
+	}
 	for _, c := range s.Certificates {
 		if c.Serial == "" {
 			fmt.Fprintf(w, "certificate\t%s\tnot installed\tfor %s\n", c.Name, c.Service)
 			continue
 		}
 		fmt.Fprintf(w, "certificate\t%s\tserial %s\tuntil %s\tfor %s\n", c.Name, c.Serial, when(c.NotAfter), c.Service)
+		keyText(w, c.Name, c.Key)
 	}
+	readersText(w, s.NoTPMKeys)
 	fmt.Fprintf(w, "last renewal\t%s\n", when(s.LastSuccess))
 	next := "now"
 	if due := s.Due(); due.After(time.Now()) {
 		next = when(due)
 	}
 	fmt.Fprintf(w, "next renewal\t%s\n", next)
+	for _, remark := range s.Remarks {
+		fmt.Fprintf(w, "remark\t%s\n", printable(remark))
+	}
 	if s.Failure != nil {
 		fmt.Fprintf(w, "last attempt\t%s failed: %s\n", when(s.LastAttempt), printable(s.Failure.Message))
 	}
@@ -86,20 +97,34 @@ func statusText(w io.Writer, s *agent.Status) {
 // finding is one answer of verify, for people and as JSON.
 type finding struct {
 	Certificate string `json:"certificate,omitempty"`
+	Agent       string `json:"agent,omitempty"`
 	Check       string `json:"check"`
 	OK          bool   `json:"ok"`
 	Detail      string `json:"detail,omitempty"`
+	Did         string `json:"did,omitempty"`
 }
 
 func findings(list []install.Finding) []finding {
 	shown := make([]finding, len(list))
 	for i, f := range list {
-		shown[i] = finding{Certificate: f.Certificate, Check: f.Check, OK: f.Err == nil, Detail: f.Detail}
+		shown[i] = finding{Certificate: f.Certificate, Agent: f.Agent, Check: f.Check, OK: f.Err == nil, Detail: f.Detail, Did: f.Did}
 		if f.Err != nil {
 			shown[i].Detail = f.Err.Error()
 		}
 	}
 	return shown
+}
+
+// said is everything of a finding that is words.
+func (f finding) said() string {
+	said := f.Detail
+	if f.Did != "" {
+		said = f.Did + "; " + said
+	}
+	if f.Agent != "" {
+		said = f.Agent + ": " + said
+	}
+	return said
 }
 
 func findingsText(w io.Writer, list []finding) {
@@ -108,7 +133,7 @@ func findingsText(w io.Writer, list []finding) {
 		if !f.OK {
 			verdict = "WRONG"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", verdict, f.Certificate, f.Check, printable(f.Detail))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", verdict, f.Certificate, f.Check, printable(f.said()))
 	}
 }
 

@@ -33,11 +33,15 @@ type Agent struct {
 	config  *config.Config
 	tpm     host.Config
 	bao     *bao.Client
-	anchors map[string]*x509.Certificate // by file
+	clients []*x509.Certificate            // roots of [keylime] client_ca
+	anchors map[string][]*x509.Certificate // by file
 	install *install.Installer
 	state   string // folder
 	log     *slog.Logger
 	now     func() time.Time
+
+	failed   []string  // certificates of the sets that were not installed last
+	repaired time.Time // when spoiled files last made a renewal due
 }
 
 // New makes the agent of a checked configuration. It reads the files that the
@@ -46,7 +50,6 @@ type Agent struct {
 func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		config:  c,
-		anchors: map[string]*x509.Certificate{},
 		install: &install.Installer{Log: log},
 		state:   filepath.Join(install.DefaultStateDir, stateFolder),
 		log:     log,
@@ -57,7 +60,8 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.tpm.StateDir = a.state
-	if err := a.readAnchors(); err != nil {
+	a.install.Sign, a.install.Open = a.signResident, a.openSealed
+	if err := a.readTrust(); err != nil {
 		return nil, err
 	}
 	a.bao, err = bao.New(bao.Config{
@@ -68,22 +72,6 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 		return nil, &config.Error{File: c.OpenBao.CAFile, Err: err, Hint: "correct the [openbao] table"}
 	}
 	return a, nil
-}
-
-func (a *Agent) readAnchors() error {
-	for _, c := range a.config.Certificates {
-		if a.anchors[c.Anchor] != nil {
-			continue
-		}
-		text, err := readSmall(c.Anchor)
-		if err == nil {
-			a.anchors[c.Anchor], err = issuer.ParseAnchor(text)
-		}
-		if err != nil {
-			return &config.Error{File: c.Anchor, Err: err, Hint: "the anchor is one self-signed root certificate as PEM, and no intermediate"}
-		}
-	}
-	return nil
 }
 
 func authValue(file string) (value host.AuthValue, err error) {
@@ -119,6 +107,7 @@ type order struct {
 	request issuer.Request
 	mode    issuer.Mode
 	key     *issuer.Key
+	why     string // where auto is configured: why this mode
 	sealed  []byte // what the key comes back from after a reboot
 	issued  *issuer.Issued
 }
@@ -136,6 +125,9 @@ func (a *Agent) orders(only []string) ([]*order, error) {
 			continue
 		}
 		delete(wanted, c.Name)
+		if c.Usage() == config.Root {
+			continue // nothing is issued
+		}
 		orders = append(orders, &order{cert: c, request: request(c), mode: issuer.Mode(c.Key)})
 	}
 	for name := range wanted {

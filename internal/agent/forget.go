@@ -24,13 +24,15 @@ type Forgotten struct {
 // sealed keys would not come back at the next boot. OpenBao is not told: its
 // record of this host stays until an operator deletes it.
 func (a *Agent) Forget(ctx context.Context) (forgotten *Forgotten, err error) {
-	current, err := a.install.Current()
-	if err == nil {
-		return nil, at(StepInstall, "", remedy.Errorf("omen-agent uninstall puts the host back as it was found; then forget",
-			"generation %d is installed", current.Generation))
-	}
-	if !errors.Is(err, install.ErrNotInstalled) {
-		return nil, at(StepInstall, "", err)
+	for _, s := range append(a.sets(), a.keylimeSet()) {
+		current, err := s.install.Current()
+		if err == nil {
+			return nil, at(StepInstall, "", remedy.Errorf("omen-agent uninstall puts the host back as it was found; then forget",
+				"generation %d of set %s is installed", current.Generation, s.name))
+		}
+		if !errors.Is(err, install.ErrNotInstalled) {
+			return nil, at(StepInstall, "", err)
+		}
 	}
 	prover, err := host.Open(ctx, a.tpm)
 	if err != nil {

@@ -3,45 +3,39 @@
 package agent
 
 import (
+	"crypto/x509"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/internal/config"
+	"funlab.casa/omen/issuer"
 )
 
-// items is the set to install: what was issued, and every other configured
-// certificate without bytes, to be taken over from the set before.
-func (a *Agent) items(orders []*order) ([]install.Item, error) {
-	issued := map[string]*order{}
-	for _, o := range orders {
-		issued[o.cert.Name] = o
+// emptyItem is a certificate without bytes. The roots that it shall be known by come
+// along: a new anchor is trusted before the first certificate of its CA.
+func (a *Agent) emptyItem(c *config.Certificate) install.Item {
+	usage := x509.ExtKeyUsageServerAuth
+	if c.Usage() == config.Client {
+		usage = x509.ExtKeyUsageClientAuth
 	}
-	items := make([]install.Item, 0, len(a.config.Certificates))
-	for i := range a.config.Certificates {
-		c := &a.config.Certificates[i]
-		item := emptyItem(c)
-		if o := issued[c.Name]; o != nil {
-			key, err := o.key.PEM()
-			if err != nil {
-				return nil, at(StepKey, c.Name, err)
-			}
-			item.Chain, item.Key, item.CA, item.Sealed = o.issued.ChainPEM, key.Reveal(), o.issued.CAPEM, o.sealed
-		}
-		items = append(items, item)
+	item := install.Item{
+		Name: c.Name, Profile: c.Profile, Usage: usage, Files: files(c), Mode: keylime.Mode(c.Mode), Agents: c.Agents, AgentVersion: c.AgentVersion,
+		CA: issuer.EncodeCertificates(a.anchors[c.Anchor]), Service: install.Service(c.Service),
+		Output: install.Output{PEM: c.BundleFile, SPIFFE: c.SPIFFEBundleFile},
 	}
-	return items, nil
+	if id, err := spiffeid.FromString(c.URI); err == nil {
+		item.Output.TrustDomain = id.TrustDomain().Name()
+	}
+	return item
 }
 
-func (a *Agent) emptyItems() []install.Item {
-	items := make([]install.Item, len(a.config.Certificates))
-	for i := range a.config.Certificates {
-		items[i] = emptyItem(&a.config.Certificates[i])
-	}
-	return items
-}
-
-func emptyItem(c *config.Certificate) install.Item {
-	return install.Item{
-		Name: c.Name, Profile: c.Profile, Agents: c.Agents, AgentVersion: c.AgentVersion,
-		Service: install.Service(c.Service),
+func files(c *config.Certificate) install.Files {
+	f := c.Files
+	return install.Files{
+		Certificate: f.Certificate, Key: f.Key, Combined: f.Combined, Leaf: f.Leaf, Intermediates: f.Intermediates,
+		CA: f.CA, PKCS12: f.PKCS12, PasswordFile: f.PasswordFile, Owner: f.Owner, KeyMode: f.Mode(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
@@ -14,30 +15,59 @@ import (
 	"funlab.casa/omen/issuer"
 )
 
-// makeKeys makes a fresh key for each order.
+// makeKeys makes a fresh key for each order. Where the TPM has another storage root
+// than before, they are made under that one.
 func (a *Agent) makeKeys(ctx context.Context, prover *host.Prover, orders []*order) error {
-	for _, o := range orders {
-		storage, err := a.storageFor(ctx, prover, o.mode)
-		if err != nil {
+	return a.underRoot(ctx, prover, func() error {
+		for _, o := range orders {
+			if err := a.makeKey(ctx, prover, o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (a *Agent) makeKey(ctx context.Context, prover *host.Prover, o *order) (err error) {
+	var storage issuer.Storage // nil: the key needs none
+	if o.mode == issuer.ModeResident {
+		if storage, err = prover.Storage(ctx); err != nil {
 			return at(StepTPM, o.cert.Name, err)
 		}
-		if o.key, err = issuer.NewKey(ctx, o.mode, storage); err != nil {
-			return at(StepKey, o.cert.Name, err)
-		}
+	}
+	if o.key, err = issuer.NewKey(ctx, o.mode, storage); err != nil {
+		return at(keyStep(err), o.cert.Name, err)
 	}
 	return nil
 }
 
-// storageFor gives the TPM's storage root where a key of this mode needs it.
-func (a *Agent) storageFor(ctx context.Context, prover *host.Prover, mode issuer.Mode) (issuer.Storage, error) {
-	if mode == issuer.ModeFile {
-		return nil, nil
+// underRoot does something with new keys, once more where it turns out that the TPM
+// has another storage root than before: what that one kept is lost, and these keys
+// are new.
+func (a *Agent) underRoot(ctx context.Context, prover *host.Prover, do func() error) error {
+	err := do()
+	if !errors.Is(err, host.ErrStorage) || ctx.Err() != nil {
+		return err
 	}
-	storage, err := prover.Storage(ctx)
-	if err != nil {
-		return nil, err
+	if err := a.doubt(ctx, prover, err); err != nil {
+		return err
 	}
-	return storage, nil
+	return do()
+}
+
+func (a *Agent) doubt(ctx context.Context, prover *host.Prover, cause error) error {
+	a.log.Warn("the TPM has another storage root than before: it was cleared, or is another one", "cause", cause)
+	return at(StepTPM, "", prover.DoubtStorage(ctx))
+}
+
+// keyStep tells a TPM that does not serve from a key that cannot be had.
+func keyStep(err error) Step {
+	for _, cause := range []error{host.ErrBusy, host.ErrNoAnswer, host.ErrAuth, host.ErrPCRMoved} {
+		if errors.Is(err, cause) {
+			return StepTPM
+		}
+	}
+	return StepKey
 }
 
 // residents lists the keys that the TPM can vouch for.
@@ -51,39 +81,41 @@ func residents(orders []*order) map[string]tpm.Blob {
 	return keys
 }
 
-// seal has the TPM keep the keys that are to come back after a reboot. A storage
-// root that is not the one on record any more is looked up anew: what it kept is
-// lost with it, and these keys are new.
+// seal has the TPM keep the keys that are to come back after a reboot, all for the
+// same states of the machine.
 func (a *Agent) seal(ctx context.Context, prover *host.Prover, orders []*order) error {
-	for _, o := range orders {
-		if o.mode != issuer.ModeSealed {
-			continue
-		}
-		err := a.sealOne(ctx, prover, o)
-		if errors.Is(err, host.ErrStorage) {
-			a.log.Warn("the TPM has another storage root than before: it was cleared, or is another one", "cause", err)
-			if err = prover.DoubtStorage(ctx); err == nil {
-				err = a.sealOne(ctx, prover, o)
-			}
-		}
-		if err != nil {
-			return at(StepKey, o.cert.Name, err)
-		}
-	}
-	return nil
-}
-
-func (a *Agent) sealOne(ctx context.Context, prover *host.Prover, o *order) error {
-	storage, err := prover.Storage(ctx)
-	if err != nil {
-		return err
+	if !slices.ContainsFunc(orders, sealed) {
+		return nil
 	}
 	policy, err := a.sealPolicy(ctx, prover)
 	if err != nil {
-		return err
+		return at(StepTPM, "", err)
 	}
-	o.sealed, err = o.key.Seal(ctx, storage, policy)
-	return err
+	return a.underRoot(ctx, prover, func() error {
+		for _, o := range orders {
+			if err := a.sealOne(ctx, prover, o, policy); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func sealed(o *order) bool { return o.mode == issuer.ModeSealed }
+
+func (a *Agent) sealOne(ctx context.Context, prover *host.Prover, o *order, policy issuer.Policy) error {
+	if !sealed(o) {
+		return nil
+	}
+	storage, err := prover.Storage(ctx)
+	if err != nil {
+		return at(StepTPM, o.cert.Name, err)
+	}
+	if o.sealed, err = o.key.Seal(ctx, storage, policy); err != nil {
+		return at(keyStep(err), o.cert.Name, err)
+	}
+	// A root that was looked up anew was vouched for by the key that has logged in.
+	return at(StepTPM, "", prover.Accepted())
 }
 
 // sealPolicy is the present state of the machine, and those that are announced.
@@ -104,16 +136,12 @@ func (a *Agent) Unseal(ctx context.Context) (names []string, err error) {
 		return nil, at(StepTPM, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
-	names, err = a.install.Unseal(ctx, func(ctx context.Context, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {
-		storage, err := prover.Storage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		key, err := issuer.Unseal(ctx, storage, text, leaf.RawSubjectPublicKeyInfo)
-		if err != nil {
-			return nil, a.explainState(ctx, prover, text, err)
-		}
-		return key.Reveal(), nil
+	err = each(a.sets(), func(s set) error {
+		opened, err := s.install.Unseal(ctx, func(ctx context.Context, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {
+			return a.unsealKey(ctx, prover, text, leaf)
+		})
+		names = append(names, opened...)
+		return err
 	})
 	return names, at(StepKey, "", err)
 }

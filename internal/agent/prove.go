@@ -13,20 +13,24 @@ import (
 	"funlab.casa/omen/internal/tpm"
 )
 
-// prove logs in with one quote that vouches for this host and for the keys. It
-// starts over while that can help, see [proof.again].
+// prove logs in with one quote that vouches for this host and for the keys, which
+// are made anew if the TPM turns out to have another storage root. It starts over
+// while that can help, see [proof.again].
 func (a *Agent) prove(ctx context.Context, prover *host.Prover, orders []*order, ticket *TicketFile, w *stopwatch) (*bao.Session, error) {
-	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket), residents: residents(orders)}
+	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket)}
 	defer p.enrolment.forget()
-	for _, o := range orders {
-		p.keys = append(p.keys, o.key.SPKI())
-	}
+	p.vouchFor(orders)
 	session, err := p.converse(ctx)
 	for err != nil && ctx.Err() == nil && p.again(err) {
 		a.log.Info("starting over", "cause", err)
-		session, err = p.converse(ctx)
+		if err = p.renewKeys(ctx, orders, err); err == nil {
+			session, err = p.converse(ctx)
+		}
 	}
-	return session, named(p.enrolment.end(err), prover.TPMID())
+	if err = p.enrolment.end(err); err == nil {
+		err = at(StepTPM, "", prover.Accepted())
+	}
+	return session, named(err, prover.TPMID())
 }
 
 // openTPM opens the TPM for one renewal.
@@ -58,6 +62,30 @@ type proof struct {
 	measurements bool                 // the server wants PCR values and event log
 	said         map[attest.Rule]bool // start-overs that were asked for
 	until        time.Time            // no start-over after it for a server that cannot be had; zero before the first
+}
+
+// vouchFor takes the keys that the login is to name.
+func (p *proof) vouchFor(orders []*order) {
+	p.keys, p.residents = nil, residents(orders)
+	for _, o := range orders {
+		p.keys = append(p.keys, o.key.SPKI())
+	}
+}
+
+// renewKeys makes the keys anew where those that are there lie under another storage
+// root than the one on record.
+func (p *proof) renewKeys(ctx context.Context, orders []*order, cause error) error {
+	if !errors.Is(cause, host.ErrStorage) {
+		return nil
+	}
+	if err := p.agent.doubt(ctx, p.prover, cause); err != nil {
+		return err
+	}
+	if err := p.agent.makeKeys(ctx, p.prover, orders); err != nil {
+		return err
+	}
+	p.vouchFor(orders)
+	return nil
 }
 
 // converse is the two round trips of the protocol.
@@ -93,11 +121,14 @@ const patience = 30 * time.Second
 //   - the node that made the challenge cannot be had any more, and with it the
 //     process that would take it; for half a minute
 //   - what was said about the TPM came from a record that may be wrong
+//   - the keys are not where that record says; once
 func (p *proof) again(err error) bool {
 	var e *bao.Error
 	switch {
 	case errors.Is(err, host.ErrStartOver):
 		return p.once("")
+	case errors.Is(err, host.ErrStorage):
+		return p.once(attest.RuleKey)
 	case !errors.As(err, &e):
 		return false
 	case e.Kind == bao.KindRefused && e.StartOver():

@@ -14,13 +14,15 @@ import (
 
 // Outcome tells what a renewal did.
 type Outcome struct {
-	Host         string                 `json:"host"` // the server's name for this host
-	Generation   int                    `json:"generation"`
-	Renewed      []string               `json:"renewed"`   // names of certificates
-	Restarted    []string               `json:"restarted"` // names of services
+	Host         string                 `json:"host"`                  // the server's name for this host
+	Generation   int                    `json:"generation"`            // of Keylime's set, else of the first
+	Generations  map[string]int         `json:"generations,omitempty"` // of the others, by certificate
+	Renewed      []string               `json:"renewed"`               // names of certificates
+	Restarted    []string               `json:"restarted"`             // names of services
 	Certificates []install.Certificate  `json:"certificates"`
 	Spent        map[Step]time.Duration `json:"spent_ns"`
 	TPMCommands  map[string]int         `json:"tpm_commands"`      // by name, as in TPM 2.0 Part 2, 6.5.2
+	Auto         map[string]string      `json:"auto,omitempty"`    // by certificate with key = "auto": why its key is where it is
 	RenewBy      time.Time              `json:"renew_by,omitzero"` // when the server wants to see this host again at the latest, if it says
 }
 
@@ -41,25 +43,52 @@ func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := a.renew(ctx, orders, ticket)
+	var outcome *Outcome
+	if err = errors.Join(a.readTrust(), a.alone(ctx)); err == nil {
+		outcome, err = a.renew(ctx, orders, ticket)
+	}
 	a.remember(outcome, err)
+	a.holdBack(ctx, err)
 	return outcome, err
 }
 
 // renew is the whole job, from the TPM to what is served.
 func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) (outcome *Outcome, err error) {
+	if orders, err = a.withSpoiled(ctx, orders); err != nil {
+		return nil, err
+	}
+	if len(orders) == 0 {
+		return a.installRoots(ctx)
+	}
 	w := newStopwatch()
+	session, err := a.obtain(ctx, orders, ticket, w)
+	if err != nil {
+		return nil, err
+	}
+	outcome = &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands,
+		Auto: reasons(orders), RenewBy: renewBy(a.now(), session.RenewAfter)}
+	if err := a.deployAll(ctx, orders, outcome, w); err != nil {
+		return nil, err
+	}
+	return outcome, nil
+}
+
+// obtain is the part of a renewal that needs the TPM: keys, proof, certificates. The
+// TPM is given up before services restart, which may use it themselves.
+func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
 	prover, err := a.openTPM(ctx, w)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	if err := a.chooseModes(ctx, prover, orders); err != nil {
+		return nil, err
+	}
 	if err := a.makeKeys(ctx, prover, orders); err != nil {
 		return nil, err
 	}
 	w.lap(StepKey)
-	session, err := a.prove(ctx, prover, orders, ticket, w)
-	if err != nil {
+	if session, err = a.prove(ctx, prover, orders, ticket, w); err != nil {
 		return nil, err
 	}
 	for _, o := range orders {
@@ -67,20 +96,20 @@ func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) 
 			return nil, err
 		}
 	}
-	if err := a.seal(ctx, prover, orders); err != nil {
-		return nil, err
-	}
+	err = a.seal(ctx, prover, orders)
 	w.lap(StepKey)
-	items, err := a.items(orders)
-	if err != nil {
-		return nil, err
+	return session, err
+}
+
+// reasons are those of the keys whose mode was decided here.
+func reasons(orders []*order) map[string]string {
+	all := map[string]string{}
+	for _, o := range orders {
+		if o.why != "" {
+			all[o.cert.Name] = o.why
+		}
 	}
-	outcome = &Outcome{Host: session.Host, Renewed: names(orders), Spent: w.spent, TPMCommands: w.commands,
-		RenewBy: renewBy(a.now(), session.RenewAfter)}
-	if err := a.deploy(ctx, items, outcome, w); err != nil {
-		return nil, err
-	}
-	return outcome, nil
+	return all
 }
 
 // sign has one key signed and judges what comes back.
@@ -100,13 +129,17 @@ func (a *Agent) sign(ctx context.Context, session *bao.Session, o *order, w *sto
 }
 
 // deploy installs a judged set, restarts what reads it and asks what is served.
-func (a *Agent) deploy(ctx context.Context, items []install.Item, outcome *Outcome, w *stopwatch) (err error) {
-	change, err := a.install.Install(ctx, items)
+func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Outcome, w *stopwatch) (err error) {
+	items, err := a.items(s, orders)
+	if err != nil {
+		return err
+	}
+	change, err := s.install.Install(ctx, items)
 	if w.lap(StepInstall); err != nil {
 		return at(StepInstall, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
-	outcome.Generation, outcome.Restarted = change.Generation(), change.Services()
+	outcome.installed(s, change, a.sets()[0].name)
 	err = change.Reload(ctx)
 	if w.lap(StepReload); err != nil {
 		return rollBack(ctx, change, StepReload, err)
@@ -115,12 +148,35 @@ func (a *Agent) deploy(ctx context.Context, items []install.Item, outcome *Outco
 	if w.lap(StepProbe); err != nil {
 		return rollBack(ctx, change, StepProbe, err)
 	}
-	current, err := a.install.Current()
+	current, err := s.install.Current()
 	if err != nil {
 		return at(StepInstall, "", err)
 	}
-	outcome.Certificates = current.Certificates
+	outcome.Certificates = append(outcome.Certificates, current.Certificates...)
 	return nil
+}
+
+// installed notes a set that was switched to.
+func (o *Outcome) installed(s set, change *install.Change, first string) {
+	if s.name == first {
+		o.Generation = change.Generation()
+	} else {
+		if o.Generations == nil {
+			o.Generations = map[string]int{}
+		}
+		o.Generations[s.name] = change.Generation()
+	}
+	o.Restarted = append(o.Restarted, restarted(s, change)...)
+}
+
+// restarted names the services that read a set: those of Keylime by profile, another
+// program by its certificate.
+func restarted(s set, change *install.Change) []string {
+	services := change.Services()
+	if s.general() && len(services) > 0 {
+		return s.names()
+	}
+	return services
 }
 
 // rollBack goes on when ctx has ended: install bounds the time of each service.

@@ -4,11 +4,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/install"
 )
 
 // How long to wait after an attempt that failed. There is never more than one
@@ -22,24 +24,30 @@ const (
 	lookAgain    = 10 * time.Minute
 )
 
-// Run renews all certificates whenever the first of them is due, until ctx ends,
-// which is not an error.
+// Run puts sealed keys where the services read them, then renews all certificates
+// whenever the first of them is due, until ctx ends, which is not an error. Keys
+// that do not come back, and services that run with older certificates than are
+// installed, are a renewal that is due.
 func (a *Agent) Run(ctx context.Context) error {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval: afterFailure, MaxInterval: atMost, Multiplier: 2, RandomizationFactor: 0.5,
 	}
 	wait.Reset()
 	var by time.Time // when the server wants to see this host again, from the last success on
+	if !a.unsealed(ctx) || a.behind(ctx) {
+		by = a.now()
+	}
+	a.warnOfRivals(ctx)
 	for {
 		status, err := a.Status()
 		if err != nil {
 			return err
 		}
-		next := bounded(status.NextRenewal, by)
+		next := later(bounded(status.NextRenewal, by), a.heldUntil())
 		if pause := next.Sub(a.now()); pause > 0 {
 			a.log.Info("nothing to renew yet", "next", pause.Round(time.Second))
 		}
-		if !a.await(ctx, next) {
+		if !a.watch(ctx, next) {
 			return nil
 		}
 		outcome, pause := a.attempt(ctx, wait)
@@ -50,6 +58,20 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// unsealed reports whether every sealed key of the current set is there. Where
+// nothing is installed none is missing.
+func (a *Agent) unsealed(ctx context.Context) bool {
+	names, err := a.Unseal(ctx)
+	if err == nil || errors.Is(err, install.ErrNotInstalled) {
+		if len(names) > 0 {
+			a.log.Info("keys unsealed", "certificates", names)
+		}
+		return true
+	}
+	a.log.Warn("keys do not come back; a fresh login decides", "error", err)
+	return false
 }
 
 // renewBy is the server's hint as a time: not sooner than a minute, whatever it
@@ -73,7 +95,7 @@ func bounded(due, by time.Time) time.Time {
 // attempt renews once and says how long to wait before the next attempt. The
 // outcome is nil where there is none.
 func (a *Agent) attempt(ctx context.Context, wait backoff.BackOff) (*Outcome, time.Duration) {
-	outcome, err := a.Renew(ctx, nil)
+	outcome, err := a.Renew(ctx, a.pending())
 	if err != nil {
 		return nil, a.afterFailure(ctx, err, wait)
 	}
@@ -90,12 +112,16 @@ func (a *Agent) afterFailure(ctx context.Context, err error, wait backoff.BackOf
 	case isRule(err, attest.RulePending):
 		a.log.Warn("waiting for an operator's approval", "error", err, "next", afterPending)
 		return afterPending
+	case notServed(err):
+		a.log.Error("the new set was not served; what is kept of it is in a folder refused-…, beside the generations",
+			append([]any{"error", err, "next", a.heldUntil().Sub(a.now()).Round(time.Second)}, remedyOf(err)...)...)
+		return atLeast // the hold makes it longer
 	case refused(err):
 		a.log.Error("refused; an operator has to change something", "error", err, "next", afterRefusal)
 		return afterRefusal
 	default:
 		pause := max(wait.NextBackOff(), atLeast)
-		a.log.Error("renewal failed", "error", err, "next", pause)
+		a.log.Error("renewal failed", append([]any{"error", err, "next", pause}, remedyOf(err)...)...)
 		return pause
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,11 +22,12 @@ import (
 // Record is what is kept of the last renewals, for people. It is never an input
 // to a decision.
 type Record struct {
-	Host        string    `json:"host,omitempty"`
-	LastAttempt time.Time `json:"last_attempt,omitzero"`
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	RenewBy     time.Time `json:"renew_by,omitzero"` // the server's wish at the last success
-	Failure     *Failure  `json:"failure,omitempty"` // of the last attempt
+	Host        string            `json:"host,omitempty"`
+	LastAttempt time.Time         `json:"last_attempt,omitzero"`
+	LastSuccess time.Time         `json:"last_success,omitzero"`
+	RenewBy     time.Time         `json:"renew_by,omitzero"` // the server's wish at the last success
+	Auto        map[string]string `json:"auto,omitempty"`    // see [Outcome]; of the last renewal of each certificate
+	Failure     *Failure          `json:"failure,omitempty"` // of the last attempt
 }
 
 // Failure is why the last attempt ended.
@@ -46,12 +48,27 @@ func (a *Agent) remember(outcome *Outcome, err error) {
 	r.LastAttempt, r.Failure = a.now(), nil
 	if err == nil {
 		r.Host, r.LastSuccess, r.RenewBy = outcome.Host, r.LastAttempt, outcome.RenewBy
+		r.Auto = merged(r.Auto, outcome.Auto)
 	} else {
 		r.Failure = failure(err)
 	}
 	if err := a.write(r); err != nil {
 		a.log.Warn("status is not written", "error", err)
 	}
+}
+
+// merged is all of before with what is newer.
+func merged(before, newer map[string]string) map[string]string {
+	all := maps.Clone(newer)
+	for name, why := range before {
+		if all == nil {
+			all = map[string]string{}
+		}
+		if _, known := all[name]; !known {
+			all[name] = why
+		}
+	}
+	return all
 }
 
 func failure(err error) *Failure {
@@ -113,15 +130,21 @@ func (a *Agent) recall() (r Record) {
 // Status is what is installed on this host and what the last renewals did.
 type Status struct {
 	Record
-	Generation   int           `json:"generation"` // -1: nothing is installed
-	Certificates []Certificate `json:"certificates"`
-	NextRenewal  time.Time     `json:"next_renewal,omitzero"` // zero: now
+	Generation   int              `json:"generation"`            // of Keylime's set, else of the first; -1: it is not installed
+	Generations  map[string]int   `json:"generations,omitempty"` // of the others, by certificate
+	Unproven     bool             `json:"unproven,omitempty"`    // its installation ended in the middle: a renewal is due
+	Damage       []install.Damage `json:"damage,omitempty"`      // installed files that somebody else has changed
+	Certificates []Certificate    `json:"certificates"`
+	NextRenewal  time.Time        `json:"next_renewal,omitzero"`         // zero: now
+	NoTPMKeys    []Reader         `json:"cannot_use_tpm_keys,omitempty"` // see [Agent.WithoutTPMKeys]
+	Remarks      []string         `json:"remarks,omitempty"`             // see [Agent.Remarks]
 }
 
 // Certificate is one configured certificate as it is on disk; without a serial
 // it is not installed.
 type Certificate struct {
 	install.Certificate
+	Key     KeyStatus `json:"key"`
 	Profile string    `json:"profile"`
 	Service string    `json:"service"` // what serves it or reads it
 	RenewAt time.Time `json:"renew_at,omitzero"`
@@ -133,19 +156,46 @@ func (s *Status) Due() time.Time { return bounded(s.NextRenewal, s.RenewBy) }
 
 // Status reads what is on disk. It asks no service; Verify does.
 func (a *Agent) Status() (*Status, error) {
-	s := &Status{Record: a.recall(), Generation: -1}
-	current, err := a.install.Current()
-	if err != nil && !errors.Is(err, install.ErrNotInstalled) {
-		return nil, at(StepInstall, "", err)
-	}
-	if err == nil {
-		s.Generation = current.Generation
-	}
-	for i := range a.config.Certificates {
-		s.Certificates = append(s.Certificates, describeCertificate(&a.config.Certificates[i], current))
+	s := &Status{Record: a.recall(), Generation: -1, NoTPMKeys: a.WithoutTPMKeys(), Remarks: a.Remarks()}
+	for at, one := range a.sets() {
+		if err := a.describeSet(s, one, at == 0); err != nil {
+			return nil, err
+		}
 	}
 	s.NextRenewal = due(s.Certificates)
+	if s.Unproven {
+		s.NextRenewal = time.Time{}
+	}
 	return s, nil
+}
+
+// describeSet adds a set to the status.
+func (a *Agent) describeSet(s *Status, one set, first bool) error {
+	current, err := one.install.Current()
+	if err != nil && !errors.Is(err, install.ErrNotInstalled) {
+		return at(StepInstall, "", err)
+	}
+	if err == nil {
+		s.Unproven, s.Damage = s.Unproven || current.Unproven, append(s.Damage, current.Damage...)
+		if first {
+			s.Generation = current.Generation
+		} else {
+			if s.Generations == nil {
+				s.Generations = map[string]int{}
+			}
+			s.Generations[one.name] = current.Generation
+		}
+	}
+	for _, c := range one.certs {
+		if c.Usage() == config.Root {
+			s.Certificates = append(s.Certificates, a.describeRoot(c, current))
+			continue
+		}
+		described := describeCertificate(c, current)
+		described.Key = describeKey(c, described.Certificate, s.Auto[c.Name])
+		s.Certificates = append(s.Certificates, described)
+	}
+	return nil
 }
 
 func describeCertificate(c *config.Certificate, current *install.Installed) Certificate {
@@ -190,7 +240,14 @@ var ErrNotServed = errors.New("not everything that is installed is served")
 // served. The findings are complete whether or not there is an error, which is
 // a *StepError of step probe.
 func (a *Agent) Verify(ctx context.Context) ([]install.Finding, error) {
-	findings := a.install.Verify(ctx, a.emptyItems())
+	var findings []install.Finding
+	for _, s := range a.sets() {
+		items := a.emptyItems(s)
+		findings = append(findings, s.install.Verify(ctx, items)...)
+		if !s.general() {
+			findings = append(findings, s.install.Attested(ctx, items)...)
+		}
+	}
 	for _, f := range findings {
 		if f.Err != nil {
 			return findings, at(StepProbe, f.Certificate, fmt.Errorf("%w: %s: %w", ErrNotServed, f.Check, f.Err))

@@ -26,7 +26,7 @@ import (
 type signing struct {
 	server   *openBao
 	client   *Client
-	anchor   *x509.Certificate
+	anchors  []*x509.Certificate
 	sessions map[string]*Session
 }
 
@@ -366,7 +366,7 @@ func (s *signing) testOwnEMail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = issuer.Judge(reply, request, cert.RawSubjectPublicKeyInfo, s.anchor, time.Now())
+		_, err = issuer.Judge(reply, request, cert.RawSubjectPublicKeyInfo, s.anchors, time.Now())
 		var judgement *issuer.JudgementError
 		if !errors.As(err, &judgement) || judgement.Rule != issuer.RuleName || !strings.Contains(judgement.Detail, "e-mail") {
 			t.Errorf("%s: judged %v", address, err)

@@ -38,11 +38,11 @@ func TestOpenBao(t *testing.T) {
 	client := newClient(t, Config{Addresses: []string{server.address}, CAFile: server.caFile, AuthPath: "auth/tpm"})
 	client.timing = timing{budget: 10 * time.Second, attempt: 10 * time.Second, proof: 10 * time.Second, patience: 10 * time.Second, slowness: 10 * time.Second, spacing: time.Second}
 	here := client.Nodes()[0]
-	anchor, err := issuer.ParseAnchor([]byte(server.rootPEM))
+	anchors, err := issuer.ParseAnchors([]byte(server.rootPEM))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &signing{server: server, client: client, anchor: anchor}
+	s := &signing{server: server, client: client, anchors: anchors}
 	s.sessions = map[string]*Session{
 		"web":  {Token: tokenA, Host: "web", Node: here},
 		"web1": {Token: tokenB, Host: "web1", Node: here},
@@ -110,7 +110,7 @@ func (s *signing) issue(t *testing.T, host string, request issuer.Request) (*iss
 	if err != nil {
 		return nil, err
 	}
-	return issuer.Judge(issuer.Reply(*signed), request, key.SPKI(), s.anchor, time.Now())
+	return issuer.Judge(issuer.Reply(*signed), request, key.SPKI(), s.anchors, time.Now())
 }
 
 // opensslVerify judges the files as OpenSSL's strict mode does.

@@ -30,7 +30,7 @@ func wrong(table string, index int, key, hint, format string, args ...any) *faul
 
 // check gives the first fault, or nil.
 func (c *Config) check() *fault {
-	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkSeal(), c.checkPKI(), c.checkCertificates()} {
+	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkSeal(), c.checkPKI(), c.checkKeylime(), c.checkReaders(), c.checkCertificates(), c.checkBundlesOnce(), c.checkFolders()} {
 		if f != nil {
 			return f
 		}
@@ -169,7 +169,7 @@ func (c *Config) checkCertificates() *fault {
 		if names[cert.Name] {
 			return wrong("certificate", i, "name", "give each certificate a name of its own", "name %q stands twice", cert.Name)
 		}
-		if profiles[cert.Profile] {
+		if profiles[cert.Profile] && cert.Profile != General {
 			return wrong("certificate", i, "profile", "a host runs one of each service: remove one of the tables", "profile %q stands twice", cert.Profile)
 		}
 		names[cert.Name], profiles[cert.Profile] = true, true
@@ -180,7 +180,7 @@ func (c *Config) checkCertificates() *fault {
 	if profiles["keylime-verifier-client"] && !profiles["keylime-verifier"] {
 		return wrong("certificate", 0, "", "add the verifier's own certificate: one drop-in configures both", "profile keylime-verifier-client without keylime-verifier")
 	}
-	return nil
+	return c.checkTogether()
 }
 
 var (
@@ -198,10 +198,14 @@ func (c *Certificate) check(i int) *fault {
 		return wrong("certificate", i, key, hint, format, args...)
 	}
 	switch {
-	case !certName.MatchString(c.Name) || c.Name == "ca":
-		return at("name", "one label of lower-case letters, digits and hyphens; it names the files, and ca.crt is the bundle", "name = %q", c.Name)
-	case Profiles[c.Profile] == "":
+	case !certName.MatchString(c.Name) || c.Name == "ca" || c.Name == "clients-ca" || c.Name == "root":
+		return at("name", "one label of lower-case letters, digits and hyphens; it names the files, and ca.crt, clients-ca.crt and root.crt are CA files", "name = %q", c.Name)
+	case Profiles[c.Profile] == "" && c.Profile != General:
 		return at("profile", "one of "+strings.Join(profileNames(), ", "), "profile = %q", c.Profile)
+	case c.Profile != General && c.Mode != "drop-in" && c.Mode != "edit":
+		return at("mode", `"drop-in" or "edit"; drop-in is the default`, "mode = %q", c.Mode)
+	case c.Usage() == Root:
+		return c.checkRoot(i, at)
 	case c.TTL.Duration < 5*time.Minute || c.TTL.Duration > 90*24*time.Hour:
 		return at("ttl", "between 5m and 2160h; 24h is usual", "ttl = %s", c.TTL.Duration)
 	case !mountPath.MatchString(c.Path):
@@ -211,6 +215,9 @@ func (c *Certificate) check(i int) *fault {
 	case c.AgentVersion != "" && !version.MatchString(c.AgentVersion):
 		return at("agent_version", `as in agent_version = "0.2.9"`, "agent_version = %q", c.AgentVersion)
 	}
+	if f := c.checkProfile(i, at); f != nil {
+		return f
+	}
 	if f := c.checkNames(at); f != nil {
 		return f
 	}
@@ -218,6 +225,9 @@ func (c *Certificate) check(i int) *fault {
 		return f
 	}
 	if f := c.Service.check(i); f != nil {
+		return f
+	}
+	if f := c.checkBundles(at); f != nil {
 		return f
 	}
 	return resolveFile("certificate", i, "anchor", &c.Anchor, "the root that this certificate's chain must reach, as PEM")
@@ -255,15 +265,6 @@ func (c *Certificate) checkNames(at atFunc) *fault {
 }
 
 func isHostName(s string) bool { return len(s) <= 253 && hostName.MatchString(s) }
-
-func (c *Certificate) checkKey(at atFunc) *fault {
-	switch c.Key {
-	case "sealed", "file", "tpm", "auto":
-		return nil
-	default:
-		return at("key", `"tpm", "sealed", "file" or "auto"; sealed is the default`, "key = %q", c.Key)
-	}
-}
 
 func (s Service) check(i int) *fault {
 	at := func(key, hint, format string, args ...any) *fault {

@@ -16,6 +16,7 @@ type Config struct {
 	TPM          TPM           `toml:"tpm"`
 	Seal         Seal          `toml:"seal"`
 	PKI          PKI           `toml:"pki"`
+	Keylime      Keylime       `toml:"keylime"`
 	Certificates []Certificate `toml:"certificate"`
 }
 
@@ -54,25 +55,33 @@ type Seal struct {
 // PKI says who signs and which root every chain must reach.
 type PKI struct {
 	Path   string `toml:"path"`   // mount, "pki_int"
-	Anchor string `toml:"anchor"` // PEM file of the root
+	Anchor string `toml:"anchor"` // PEM file of the root, or of several while a CA is replaced
 }
 
 // Certificate is one certificate to keep.
 type Certificate struct {
 	Name         string       `toml:"name"`
 	Profile      string       `toml:"profile"`
+	ForUsage     string       `toml:"usage"` // of profile general: Server or Client
 	CommonName   string       `toml:"common_name"`
 	DNS          []string     `toml:"dns"`
 	IP           []netip.Addr `toml:"ip"`
-	URI          string       `toml:"uri"` // a SPIFFE ID
-	Key          string       `toml:"key"` // "tpm", "sealed", "file" or "auto"
+	URI          string       `toml:"uri"`        // a SPIFFE ID
+	Key          string       `toml:"key"`        // "tpm", "sealed", "file" or "auto"
+	LoadsTSS2    bool         `toml:"loads_tss2"` // what reads the key can use one in the TPM
 	TTL          Duration     `toml:"ttl"`
 	Path         string       `toml:"path"`   // instead of pki.path
 	Role         string       `toml:"role"`   // instead of <host>.<usage>
 	Anchor       string       `toml:"anchor"` // instead of pki.anchor
+	Mode         string       `toml:"mode"`   // where Keylime's settings go: "drop-in" or "edit"
 	Agents       []string     `toml:"agents"` // Keylime agent UUIDs that verify asks about
 	AgentVersion string       `toml:"agent_version"`
-	Service      Service      `toml:"service"`
+	// Where the CAs of this certificate are to be found by others: as PEM, and as
+	// the bundle of the trust domain of URI (SPIFFE Trust Domain and Bundle).
+	BundleFile       string  `toml:"bundle_file"`
+	SPIFFEBundleFile string  `toml:"spiffe_bundle_file"`
+	Files            Files   `toml:"files"` // of profile general
+	Service          Service `toml:"service"`
 }
 
 // Service says what the profile cannot look up by itself.
@@ -83,6 +92,11 @@ type Service struct {
 	Log     string   `toml:"log"`
 	PIDFile string   `toml:"pid_file"`
 	Probe   string   `toml:"probe"` // host:port
+	// Of profile general: how the program gets to its new certificate.
+	Action  string   `toml:"action"`  // Restart, Reload or NoAct
+	Reload  []string `toml:"reload"`  // command
+	Signal  string   `toml:"signal"`  // "HUP", "USR1" or "USR2", to the process in PIDFile
+	Program string   `toml:"program"` // base name of what PIDFile names
 }
 
 // Duration is a time.Duration written as Go writes it ("24h").
@@ -104,8 +118,16 @@ func (c *Config) fill() {
 	setDefault(&c.PKI.Path, "pki_int")
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]
-		setDefault(&cert.Path, c.PKI.Path)
 		setDefault(&cert.Anchor, c.PKI.Anchor)
+		if cert.Profile == General {
+			cert.fillGeneral()
+		} else {
+			setDefault(&cert.Mode, "drop-in")
+		}
+		if cert.Usage() == Root {
+			continue // nothing is issued
+		}
+		setDefault(&cert.Path, c.PKI.Path)
 		setDefault(&cert.Key, "sealed")
 		if cert.TTL.Duration == 0 {
 			cert.TTL.Duration = 24 * time.Hour

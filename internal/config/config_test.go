@@ -99,6 +99,48 @@ func TestKeysAboutTheHost(t *testing.T) {
 	}
 }
 
+const pushing = `[openbao]
+addresses = ["https://spire.funlab.casa:8200"]
+ca_file   = "DIR/ca.pem"
+role      = "keylime"
+
+[pki]
+anchor = "DIR/root.pem"
+
+[[certificate]]
+name    = "push-agent"
+profile = "keylime-push-agent"
+`
+
+// A host that pushes its evidence gets the root, and can be given nothing with
+// which it would be an administrator.
+func TestPushAgentHasNoCertificate(t *testing.T) {
+	c, err := load(t, pushing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Certificates[0]; got.Usage() != Root || got.Key != "" || got.TTL.Duration != 0 || got.Anchor != c.PKI.Anchor || got.Mode != "drop-in" {
+		t.Errorf("%+v", got)
+	}
+	for more, fault := range map[string]string{
+		"common_name = \"agent.funlab.casa\"": "common_name in", "dns = [\"x\"]": "dns in", "ttl = \"24h\"": "ttl in", "key = \"file\"": "key in",
+		"role = \"x\"": "role in", "path = \"pki_int\"": "path in", "ip = [\"192.0.2.1\"]": "ip in", "uri = \"spiffe://x/y\"": "uri in", "agents = [\"x\"]": "agents in",
+		"[[certificate]]\nname = \"tenant\"\nprofile = \"keylime-tenant\"\ncommon_name = \"t.x\"":                                                                                           "keylime-tenant beside keylime-push-agent",
+		"[[certificate]]\nname = \"v\"\nprofile = \"keylime-verifier\"\ncommon_name = \"t.x\"\n[[certificate]]\nname = \"c\"\nprofile = \"keylime-verifier-client\"\ncommon_name = \"t.x\"": "keylime-verifier-client beside",
+		"[[certificate]]\nname = \"agent\"\nprofile = \"keylime-agent\"\ncommon_name = \"t.x\"":                                                                                             "keylime-push-agent beside keylime-agent",
+		"[[certificate]]\nname = \"root\"\nprofile = \"keylime-registrar\"\ncommon_name = \"t.x\"":                                                                                          `name = "root"`,
+	} {
+		_, err := load(t, pushing+more+"\n")
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Error(), fault) || e.Hint == "" || e.Line == 0 {
+			t.Errorf("%s: %v", more, err)
+		}
+	}
+	if _, err := load(t, pushing+"[[certificate]]\nname = \"registrar\"\nprofile = \"keylime-registrar\"\ncommon_name = \"r.x\"\n"); err != nil {
+		t.Errorf("a server certificate beside it: %v", err)
+	}
+}
+
 // Each row bends one line of a good file and expects the fault, its line and a
 // remedy.
 func TestFaultsNameLineAndRemedy(t *testing.T) {
@@ -111,7 +153,10 @@ func TestFaultsNameLineAndRemedy(t *testing.T) {
 		{"unknown key", `role      = "keylime"`, `rolle = "keylime"`, 4, `unknown key "openbao.rolle"`},
 		{"skip verification", `role      = "keylime"`, "role = \"keylime\"\ninsecure_skip_verify = true", 5, "unknown key"},
 		{"unknown table", "[pki]", "[pkii]", 6, "unknown key"},
-		{"later key", `name    = "tenant"`, "name = \"tenant\"\nmode = \"edit\"", 18, "unknown key"},
+		{"later key", `name    = "tenant"`, "name = \"tenant\"\nsink = \"file\"", 18, "unknown key"},
+		{"mode", `name    = "tenant"`, "name = \"tenant\"\nmode = \"append\"", 18, `mode = "append"`},
+		{"two modes of one verifier", `"keylime-tenant"`, "\"keylime-verifier-client\"\nmode = \"edit\"", 19, "two modes"},
+		{"certificate of a push agent", `"keylime-verifier"`, `"keylime-push-agent"`, 12, "common_name in a table without certificate"},
 		{"no address", `["https://spire.funlab.casa:8200"]`, `[]`, 2, "no address"},
 		{"plain http", `https://spire`, `http://spire`, 2, "not https"},
 		{"no role", `role      = "keylime"`, ``, 1, "no role"},
@@ -130,10 +175,20 @@ func TestFaultsNameLineAndRemedy(t *testing.T) {
 		{"e-mail SAN", `["localhost"]`, `["root@localhost"]`, 13, "dns name"},
 		{"no address of a host", `"10.10.2.62", `, `"0.0.0.0", `, 14, "ip 0.0.0.0"},
 		{"bad address", `"10.10.2.62"`, `"10.10.2.620"`, 14, "ParseAddr"},
-		{"sealed key", `name    = "tenant"`, "name = \"tenant\"\nkey = \"sealed\"", 18, `key = "sealed"`},
 		{"strange key", `name    = "tenant"`, "name = \"tenant\"\nkey = \"usb\"", 18, `key = "usb"`},
+		{"key in the TPM for a Python program", `name    = "tenant"`, "name = \"tenant\"\nkey = \"tpm\"", 18, "1.3 or newer"},
+		{"key in the TPM for the Rust agent", `profile = "keylime-tenant"`, "profile = \"keylime-agent\"\nkey = \"tpm\"", 19, "Rust agent"},
+		{"Rust agent that loads TSS2", `profile = "keylime-tenant"`, "profile = \"keylime-agent\"\nloads_tss2 = true", 19, "loads_tss2"},
 		{"ttl", `name    = "tenant"`, "name = \"tenant\"\nttl = \"1m\"", 18, "ttl ="},
 		{"uri", `name    = "tenant"`, "name = \"tenant\"\nuri = \"http://x\"", 18, "uri ="},
+		{"name of the clients' bundle", `name    = "tenant"`, `name = "clients-ca"`, 17, "name ="},
+		{"clients' CA that is not there", "[pki]", "[keylime]\nclient_ca = \"DIR/none.pem\"\n[pki]", 7, "no such file"},
+		{"relative servers' CA", "[pki]", "[keylime]\nserver_ca = \"ca.pem\"\n[pki]", 7, "not an absolute path"},
+		{"relative bundle", `name    = "tenant"`, "name = \"tenant\"\nbundle_file = \"ca.pem\"", 18, "bundle_file ="},
+		{"bundle in the set", `name    = "tenant"`, "name = \"tenant\"\nbundle_file = \"/etc/keylime/certs/ca.crt\"", 18, "only the agent itself"},
+		{"bundle with a way up", `name    = "tenant"`, "name = \"tenant\"\nbundle_file = \"/etc/x/../y/ca.pem\"", 18, "bundle_file ="},
+		{"two bundles, one file", `name    = "tenant"`, "name = \"tenant\"\nuri = \"spiffe://x/y\"\nbundle_file = \"/etc/x/ca\"\nspiffe_bundle_file = \"/etc/x/ca\"", 20, "stands twice"},
+		{"SPIFFE bundle of no trust domain", `name    = "tenant"`, "name = \"tenant\"\nspiffe_bundle_file = \"/etc/x/b.json\"", 18, "without uri"},
 		{"probe", `probe = "127.0.0.1:8881"`, `probe = "127.0.0.1"`, 22, "probe ="},
 		{"relative start", `probe = "127.0.0.1:8881"`, `start = ["keylime_verifier"]`, 22, "start ="},
 		{"start without pid file", `probe = "127.0.0.1:8881"`, `start = ["/bin/keylime_verifier"]`, 21, "without pid_file"},

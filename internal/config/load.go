@@ -92,7 +92,6 @@ func syntaxError(path string, err error) error {
 // laterKeys are keys that people will find in our own documents but that this
 // version does not have.
 var laterKeys = map[string]string{
-	"mode": "drop-ins are the only mode of this version: remove the line",
 	"sink": "token sinks come with a later version: remove the table",
 }
 

@@ -12,6 +12,7 @@ import (
 const (
 	Server = "server" // extended key usage serverAuth
 	Client = "client" // extended key usage clientAuth
+	Root   = "root"   // no certificate: the root file only
 )
 
 // Profiles gives the usage of each profile. A certificate has one usage, never
@@ -22,12 +23,18 @@ var Profiles = map[string]string{
 	"keylime-registrar":       Server,
 	"keylime-tenant":          Client,
 	"keylime-agent":           Server,
+	"keylime-push-agent":      Root,
 }
 
-func profileNames() []string { return slices.Sorted(maps.Keys(Profiles)) }
+func profileNames() []string { return append(slices.Sorted(maps.Keys(Profiles)), General) }
 
-// Usage is the certificate's usage by its profile.
-func (c *Certificate) Usage() string { return Profiles[c.Profile] }
+// Usage is the certificate's usage by its profile; of profile general as it is said.
+func (c *Certificate) Usage() string {
+	if c.Profile == General && (c.ForUsage == Server || c.ForUsage == Client) {
+		return c.ForUsage
+	}
+	return Profiles[c.Profile]
+}
 
 // PKIRole is the role of the issuing CA that signs this certificate for a host:
 // the configured one, or <host>.<usage>.
@@ -46,8 +53,16 @@ func (c *Certificate) Serves() string {
 		return c.Service.Unit
 	case len(c.Service.Start) > 0:
 		return c.Service.Start[0]
+	case c.Profile == General && len(c.Service.Reload) > 0:
+		return c.Service.Reload[0]
+	case c.Profile == General && c.Service.Program != "":
+		return c.Service.Program
+	case c.Profile == General:
+		return "what reads " + c.Files.Folder
 	case c.Profile == "keylime-tenant":
 		return "keylime_tenant"
+	case c.Profile == "keylime-push-agent":
+		return "keylime_push_model_agent.service"
 	default:
 		return "keylime_" + strings.TrimSuffix(strings.TrimPrefix(c.Profile, "keylime-"), "-client") + ".service"
 	}

@@ -23,10 +23,12 @@ func must(t *testing.T, err error) {
 // Whoever writes the CA or the anchor decides which server and which certificate
 // is right; whoever reads an authorisation value owns the TPM.
 func TestFilesThatDecideAreOfRootToo(t *testing.T) {
-	tpm := "[tpm]\nowner_auth_file = \"DIR/owner.auth\"\n[pki]"
+	tpm := "[tpm]\nowner_auth_file = \"DIR/owner.auth\"\n[keylime]\nclient_ca = \"DIR/clients.pem\"\nserver_ca = \"DIR/servers.pem\"\n[pki]"
 	for name, bend := range map[string]func(t *testing.T, dir string){
 		"CA that all may write":             func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/ca.pem", 0o666)) },
 		"anchor that a group writes":        func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/root.pem", 0o664)) },
+		"clients' CA that all may write":    func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/clients.pem", 0o666)) },
+		"servers' CA of another user":       func(t *testing.T, dir string) { must(t, os.Chown(dir+"/servers.pem", nobody, nobody)) },
 		"anchor of another user":            func(t *testing.T, dir string) { must(t, os.Chown(dir+"/root.pem", nobody, nobody)) },
 		"anchor in another's folder":        func(t *testing.T, dir string) { movedTo(t, dir, 0o755) },
 		"anchor in another's sticky folder": func(t *testing.T, dir string) { movedTo(t, dir, 0o755|os.ModeSticky) },
@@ -35,6 +37,8 @@ func TestFilesThatDecideAreOfRootToo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := folder(t)
 			write(t, dir+"/owner.auth", "x", 0o600)
+			write(t, dir+"/clients.pem", "x", 0o644)
+			write(t, dir+"/servers.pem", "x", 0o644)
 			path := filepath.Join(dir, "agent.toml")
 			write(t, path, strings.ReplaceAll(strings.Replace(spire, "[pki]", tpm, 1), "DIR", dir), 0o644)
 			if _, err := Load(path); err != nil {

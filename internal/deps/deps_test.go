@@ -79,6 +79,8 @@ var rules = []rule{
 		why: "install takes bytes and does not care who made them"},
 	{from: "issuer", never: []string{"os", "net/http", "crypto/tls", module + "install", module + "internal/bao"}, direct: true,
 		why: "the judgement of a reply touches neither disk nor network"},
+	{from: "tss2", never: []string{"os", "net", module}, direct: true,
+		why: "what issuer writes and install reads: bytes, and neither file nor TPM"},
 	{from: "cmd/*", never: simulators, why: "simulators are for tests, demo and bench"},
 	{from: "internal/*", never: simulators, why: "simulators are for tests, demo and bench"},
 	{from: "install", never: simulators, why: "simulators are for tests, demo and bench"},

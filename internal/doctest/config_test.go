@@ -52,7 +52,7 @@ func collect(t *testing.T, found map[string][]string, heading string, table refl
 func TestConfigurationKeys(t *testing.T) {
 	text := page(t, configurationPage)
 	all := tables(t)
-	if len(all) != 5 {
+	if len(all) != 8 {
 		t.Fatalf("agent.toml has the tables %v", all)
 	}
 	for heading, keys := range all {
@@ -153,7 +153,11 @@ func TestProfiles(t *testing.T) {
 			continue
 		}
 		usage := config.Profiles[profile.Name]
-		for _, want := range append(slices.Clone(profile.Units), usage+"Auth", "<host>."+usage, profile.Component, profile.PortKey) {
+		wanted := append(slices.Clone(profile.Units), profile.Component, profile.PortKey)
+		if usage != config.Root {
+			wanted = append(wanted, usage+"Auth", "<host>."+usage)
+		}
+		for _, want := range wanted {
 			if !strings.Contains(strings.Join(row, "|"), want) {
 				t.Errorf("%s: no %q in its row", profile.Name, want)
 			}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"time"
+
+	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/install"
+	"funlab.casa/omen/issuer"
+)
+
+// betweenRepairs is how long what spoils certificates again and again does not get
+// new ones for it, restarts and all.
+const betweenRepairs = time.Hour
+
+// openSealed gives a sealed key back for a set that is carried over or gone back
+// to. The TPM is opened for this one key.
+func (a *Agent) openSealed(ctx context.Context, text []byte, leaf *x509.Certificate) (key install.KeyPEM, err error) {
+	prover, err := host.Open(ctx, a.tpm)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, prover.Close()) }()
+	return a.unsealKey(ctx, prover, text, leaf)
+}
+
+func (a *Agent) unsealKey(ctx context.Context, prover *host.Prover, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {
+	storage, err := prover.RecordedStorage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := issuer.Unseal(ctx, storage, text, leaf.RawSubjectPublicKeyInfo)
+	if err != nil {
+		return nil, a.explainState(ctx, prover, text, err)
+	}
+	return key.Reveal(), nil
+}
+
+// withSpoiled adds the certificates that cannot be taken over from the set before
+// to those to renew, and says why.
+func (a *Agent) withSpoiled(ctx context.Context, orders []*order) ([]*order, error) {
+	var names []string
+	for _, s := range a.sets() {
+		carried := slices.DeleteFunc(a.emptyItems(s), func(item install.Item) bool {
+			return slices.ContainsFunc(orders, func(o *order) bool { return o.cert.Name == item.Name })
+		})
+		spoiled, err := s.install.Spoiled(ctx, carried)
+		if err != nil {
+			return orders, at(StepInstall, "", err)
+		}
+		for _, one := range spoiled {
+			a.log.Warn("a certificate is issued anew too", "certificate", one.Certificate, "cause", one.Err)
+			names = append(names, one.Certificate)
+		}
+	}
+	if len(names) == 0 {
+		return orders, nil
+	}
+	more, err := a.orders(names)
+	return append(orders, more...), err
+}
+
+// watch waits like await. Meanwhile it looks after the installed files every so
+// often, and ends early when certificates have to be issued anew.
+func (a *Agent) watch(ctx context.Context, until time.Time) bool {
+	for {
+		if a.spoiled(ctx) {
+			return true
+		}
+		if !a.await(ctx, earlier(until, a.now().Add(lookAgain))) {
+			return false
+		}
+		if !a.now().Before(until) {
+			return true
+		}
+	}
+}
+
+// spoiled mends what can be mended of the installed files and reports whether a
+// renewal has to mend the rest.
+func (a *Agent) spoiled(ctx context.Context) bool {
+	var damage []install.Damage
+	for _, s := range a.sets() {
+		found, err := s.install.Repair()
+		if err != nil && !errors.Is(err, install.ErrBusy) {
+			a.log.Warn("installed files are not looked after", "set", s.name, "error", err)
+		}
+		if err == nil {
+			damage = append(damage, found...)
+		}
+	}
+	renew := false
+	for _, d := range damage {
+		a.log.Warn("somebody has changed an installed file", "file", d.File, "harm", string(d.Harm), "mended", d.Mended)
+		if d.Harm == install.PlainLost && !a.unsealed(ctx) {
+			renew = true
+		}
+		for i := range a.config.Certificates {
+			renew = renew || d.Spoils(a.config.Certificates[i].Name)
+		}
+	}
+	if !renew || a.now().Sub(a.repaired) < betweenRepairs {
+		return false
+	}
+	a.repaired = a.now()
+	return true
+}

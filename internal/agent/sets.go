@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"funlab.casa/omen/install"
+	"funlab.casa/omen/internal/config"
+)
+
+// A set is certificates that change together, and who installs them: all of Keylime's
+// are one, every other is one by itself.
+type set struct {
+	name    string
+	install *install.Installer
+	certs   []*config.Certificate
+}
+
+// sets are those of the configuration, Keylime's first.
+func (a *Agent) sets() []set {
+	keylime := a.keylimeSet()
+	var all []set
+	for i := range a.config.Certificates {
+		c := &a.config.Certificates[i]
+		if c.Profile != config.General {
+			keylime.certs = append(keylime.certs, c)
+			continue
+		}
+		own := *a.install
+		own.Set, own.Trust = install.Set{Name: c.Name, Folder: c.Files.Folder}, install.Trust{}
+		all = append(all, set{name: c.Name, install: &own, certs: []*config.Certificate{c}})
+	}
+	if len(keylime.certs) > 0 || len(all) == 0 {
+		all = append([]set{keylime}, all...)
+	}
+	return all
+}
+
+func (a *Agent) keylimeSet() set { return set{name: install.KeylimeSet.Name, install: a.install} }
+
+// general reports that a set is one certificate of another program than Keylime's.
+func (s set) general() bool { return s.name != install.KeylimeSet.Name }
+
+// wanted reports whether a renewal has something to install in a set: what was issued,
+// or a root that comes without being asked for.
+func (s set) wanted(orders []*order) bool {
+	return slices.ContainsFunc(s.certs, func(c *config.Certificate) bool {
+		return c.Usage() == config.Root || slices.ContainsFunc(orders, func(o *order) bool { return o.cert == c })
+	})
+}
+
+func (s set) names() []string {
+	var names []string
+	for _, c := range s.certs {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// deployAll deploys set after set. One that fails goes back by itself; the others stay
+// and are not held up by it.
+func (a *Agent) deployAll(ctx context.Context, orders []*order, outcome *Outcome, w *stopwatch) error {
+	var errs []error
+	a.failed = nil
+	done := false
+	for _, s := range a.sets() {
+		if !s.wanted(orders) {
+			continue
+		}
+		err := a.deploy(ctx, s, orders, outcome, w)
+		if err == nil {
+			done = true
+			continue
+		}
+		if s.general() {
+			err = ofSet(s, err)
+		}
+		errs = append(errs, err)
+		a.failed = append(a.failed, s.names()...)
+	}
+	if done && len(errs) > 0 {
+		a.log.Warn("some sets are renewed, others are not", "not renewed", a.failed)
+	}
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+// ofSet says in an error which set it is about.
+func ofSet(s set, err error) error {
+	var step *StepError
+	if errors.As(err, &step) && step.Certificate == "" {
+		step.Certificate = s.name
+	}
+	return err
+}
+
+// pending are the certificates to renew now: those of the sets that failed last, as
+// long as no other is due; nil is all.
+func (a *Agent) pending() []string {
+	status, err := a.Status()
+	if err != nil || len(a.failed) == 0 {
+		return nil
+	}
+	for _, c := range status.Certificates {
+		if !slices.Contains(a.failed, c.Name) && !c.RenewAt.After(a.now()) {
+			return nil
+		}
+	}
+	for _, name := range a.failed { // of this configuration, and issued
+		if !slices.ContainsFunc(a.config.Certificates, func(c config.Certificate) bool { return c.Name == name && c.Usage() != config.Root }) {
+			return nil
+		}
+	}
+	return a.failed
+}
+
+// setOf is the set to go back in: that of a certificate, or the only one.
+func (a *Agent) setOf(certificate string) (set, error) {
+	sets := a.sets()
+	if certificate == "" && (len(sets) == 1 || !sets[0].general()) {
+		return sets[0], nil
+	}
+	for _, s := range sets {
+		if slices.Contains(s.names(), certificate) {
+			return s, nil
+		}
+	}
+	err := fmt.Errorf("no certificate %q", certificate)
+	if certificate == "" {
+		err = errors.New("there are several sets")
+	}
+	return set{}, &config.Error{File: "--certificate", Err: err, Hint: "name one of the [[certificate]] tables"}
+}
+
+// each does something with every set that is installed. Nothing installed at all is
+// install.ErrNotInstalled.
+func each(sets []set, do func(set) error) error {
+	var errs []error
+	missing := 0
+	for _, s := range sets {
+		err := do(s)
+		if errors.Is(err, install.ErrNotInstalled) {
+			missing++
+			continue
+		}
+		errs = append(errs, err)
+	}
+	if missing == len(sets) {
+		return install.ErrNotInstalled
+	}
+	return errors.Join(errs...)
+}
+
+// items is a set to install: what was issued, and every other certificate of it
+// without bytes, to be taken over from the set before.
+func (a *Agent) items(s set, orders []*order) ([]install.Item, error) {
+	var items []install.Item
+	for _, c := range s.certs {
+		item := a.emptyItem(c)
+		if n := slices.IndexFunc(orders, func(o *order) bool { return o.cert.Name == c.Name }); n >= 0 {
+			o := orders[n]
+			key, err := o.key.PEM()
+			if err != nil {
+				return nil, at(StepKey, c.Name, err)
+			}
+			item.Chain, item.Key, item.CA, item.Sealed = o.issued.ChainPEM, key.Reveal(), o.issued.CAPEM, o.sealed
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func (a *Agent) emptyItems(s set) []install.Item {
+	items := make([]install.Item, len(s.certs))
+	for i, c := range s.certs {
+		items[i] = a.emptyItem(c)
+	}
+	return items
+}

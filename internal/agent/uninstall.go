@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"funlab.casa/omen/install"
+)
+
+// Uninstall puts the host back as it was found before the first installation. The
+// configuration, and what Forget takes away, stay. What was done is returned with
+// an error too.
+func (a *Agent) Uninstall(ctx context.Context) (*install.Uninstalled, error) {
+	sets := a.sets()
+	if _, err := a.install.Current(); sets[0].general() && !errors.Is(err, install.ErrNotInstalled) {
+		sets = append(sets, a.keylimeSet()) // of an earlier configuration
+	}
+	all := &install.Uninstalled{}
+	var folders []string
+	err := each(sets, func(s set) error {
+		done, err := s.install.Uninstall(ctx, a.emptyItems(s))
+		if done != nil {
+			folders = append(folders, s.folder()+": "+done.Folder)
+			all.Folder = done.Folder
+			all.Restarted, all.Stopped = append(all.Restarted, done.Restarted...), append(all.Stopped, done.Stopped...)
+			all.Warnings = append(all.Warnings, done.Warnings...)
+		}
+		return err
+	})
+	if len(folders) == 0 {
+		return nil, at(StepInstall, "", err)
+	}
+	if len(folders) > 1 {
+		all.Folder = strings.Join(folders, ", ")
+	}
+	return all, at(StepInstall, "", err)
+}
+
+func (s set) folder() string {
+	if s.general() {
+		return s.install.Set.Folder
+	}
+	return install.KeylimeSet.Folder
+}
