@@ -7,10 +7,10 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint fuzz bench build release clean
+.PHONY: help setup demo test test-long test-openssl-provider test-keylime-agent lint fuzz bench build release clean
 
 help: ## show these targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 32
 
 setup: ## install what the demo and the tests need (Debian packages, OpenBao, Keylime)
 	@test/setup/setup.sh
@@ -29,10 +29,19 @@ test: setup build ## run every test, race detector on (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
 
-test-long: setup build ## what takes longer: a real systemd, leaders killed (root, under ten minutes)
+test-long: setup build ## what takes longer: a real systemd, leaders killed, every crash (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/standin
 	@test/setup/debian-root.sh >/dev/null
-	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster | go run ./test/sum
+	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster ./test/crash | go run ./test/sum
+
+test-openssl-provider: export PROVIDER := $(PROVIDER)
+test-openssl-provider: setup ## have Python's ssl use keys in a TPM, with PROVIDER=/path/tpm2.so (tpm2-openssl 1.3 or newer)
+	@$(GO) test -race -count=1 -tags provider -timeout 10m ./test/openssl
+
+test-keylime-agent: export KEYLIME_AGENT := $(KEYLIME_AGENT)
+test-keylime-agent: setup build ## have a Rust agent attest while its certificates change, with KEYLIME_AGENT=/path/keylime_agent (0.2.9 or newer)
+	@$(BUILD) -o bin/ ./test/standin
+	@$(GO) test -race -count=1 -tags keylimeagent -timeout 20m ./test/attestation
 
 lint: ## judge the code: gofmt, go vet, golangci-lint, shellcheck, tidy modules
 	@test/lint.sh

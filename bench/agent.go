@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -31,14 +32,14 @@ var own = []agent.Step{agent.StepTPM, agent.StepKey, agent.StepCheck, agent.Step
 // world of its own.
 const agentPart = "agent"
 
-// agentFigures has this program start itself again in a world: the servers of
-// other groups keep their data on a disk, which a world does not have.
-func agentFigures(ctx context.Context, b *bench) (map[string]float64, error) {
+// inWorld has this program start itself again in a world, as a part of it: the
+// servers of other groups keep their data on a disk, which a world does not have.
+func inWorld(ctx context.Context, b *bench, part string) (map[string]float64, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, agentPart)
+	cmd := exec.CommandContext(ctx, self, part)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Stderr = os.Stderr
 	cmd.Dir = filepath.Join(b.tools.Module, "bench")
@@ -50,8 +51,15 @@ func agentFigures(ctx context.Context, b *bench) (map[string]float64, error) {
 	return figures, json.Unmarshal(text, &figures)
 }
 
-// agentInside measures in the world and prints the figures.
-func agentInside() (err error) {
+// parts are what is measured in a world, on a host whose AK is pinned and persisted
+// and whose services run.
+var parts = map[string]func(context.Context, *world.Host) (map[string]float64, error){
+	agentPart:    renewals,
+	servicesPart: restarts,
+}
+
+// inside measures in the world and prints the figures.
+func inside(part string) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s := &story.Story{}
@@ -60,15 +68,32 @@ func agentInside() (err error) {
 	if err := s.Play(ctx, io.Discard, story.Steps()[:5]); err != nil {
 		return err
 	}
-	figures, err := renewals(ctx, s.Spire)
+	figures, err := parts[part](ctx, s.Spire)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(figures)
 }
 
+// keepInFiles has the host keep its keys in files, which is what the bare parts do,
+// and renews once.
+func keepInFiles(ctx context.Context, h *world.Host) error {
+	certificates := world.SpireCertificates()
+	for i := range certificates {
+		certificates[i].Key = "file"
+	}
+	if err := h.WriteAgentConfig(certificates); err != nil {
+		return err
+	}
+	_, err := renew(ctx, h)
+	return err
+}
+
 // renewals renews on a host whose AK is pinned and persisted.
 func renewals(ctx context.Context, h *world.Host) (map[string]float64, error) {
+	if err := keepInFiles(ctx, h); err != nil {
+		return nil, err
+	}
 	f := map[string]float64{}
 	var perCertificate, ratio []float64
 	for range pairs {
@@ -90,6 +115,11 @@ func renewals(ctx context.Context, h *world.Host) (map[string]float64, error) {
 	}
 	f["agent_own_ms_per_certificate"] = load.Median(perCertificate)
 	f["agent_own_over_bare_parts"] = load.Median(ratio)
+	others, err := general(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(f, others)
 	return f, binarySize(f, h)
 }
 

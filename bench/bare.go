@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -97,13 +98,14 @@ func readSet(dir string) ([]file, error) {
 
 func keysAndChains(files []file) error {
 	var bundle []byte
+	isBundle := func(f file) bool { return f.name == "ca.crt" || f.name == "clients-ca.crt" }
 	for _, f := range files {
-		if f.name == "ca.crt" {
-			bundle = f.content
+		if isBundle(f) {
+			bundle = append(bundle, f.content...)
 		}
 	}
 	for _, f := range files {
-		if strings.HasSuffix(f.name, ".crt") && f.name != "ca.crt" {
+		if strings.HasSuffix(f.name, ".crt") && !isBundle(f) {
 			if err := errors.Join(keyAndCSR(), checkChain(f.content, bundle)); err != nil {
 				return fmt.Errorf("%s: %w", f.name, err)
 			}
@@ -123,17 +125,19 @@ func keyAndCSR() error {
 	return err
 }
 
-// checkChain verifies from the leaf to the root, the last of the bundle.
+// checkChain verifies from the leaf to a root of the bundle.
 func checkChain(leaf, bundle []byte) error {
 	certificates, err := parse(append(slices.Clone(leaf), bundle...))
 	if err != nil {
 		return err
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	last := len(certificates) - 1
-	roots.AddCert(certificates[last])
-	for _, c := range certificates[1:last] {
-		intermediates.AddCert(c)
+	for _, c := range certificates[1:] {
+		if bytes.Equal(c.RawSubject, c.RawIssuer) {
+			roots.AddCert(c)
+		} else {
+			intermediates.AddCert(c)
+		}
 	}
 	_, err = certificates[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},

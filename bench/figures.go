@@ -84,9 +84,21 @@ var sections = []section{
 		"In a world of its own: swtpm as TPM, state in memory.",
 		[]named{
 			{"tpm_commands_renewal_file", atMost(1, "TPM commands of one renewal with file keys, AK pinned and persisted")},
+			{"tpm_commands_renewal_tpm", atMost(5, "of one renewal with one key in the TPM, storage root persistent")},
+			{"reload_handshakes_refused", atMost(0, "handshakes that nginx refused to four clients while its certificate was renewed five times")},
 			{"agent_own_ms_per_certificate", atMost(10, "ms of the agent's own work (all but network, restarts and probes) per certificate")},
 			{"agent_own_over_bare_parts", atMost(2, "the agent's own work ÷ its bare parts (one quote; key, CSR and chain check per certificate; the same files written and fsynced)")},
 			{"agent_binary_mib", plain("MiB of omen-agent, static")},
+		},
+	},
+	{
+		"Services that restart",
+		"In a world of its own, with Keylime's own verifier and registrar: the longest time in which nobody completes a TLS handshake, while omen-agent renews the service's certificate (stop, start, probes) ÷ while the service is only stopped by TERM and started again. In turn.",
+		[]named{
+			{"restart_over_bare_verifier", atMost(1.1, "the verifier")},
+			{"restart_over_bare_registrar", atMost(1.1, "the registrar")},
+			{"restart_seconds_verifier", plain("seconds without the verifier, of a renewal")},
+			{"restart_seconds_registrar", plain("seconds without the registrar, of a renewal")},
 		},
 	},
 }

@@ -40,7 +40,12 @@ var groups = []group{
 	{"herd", func(ctx context.Context, b *bench) (map[string]float64, error) {
 		return herd.Measure(ctx, b.herd())
 	}},
-	{"agent", agentFigures},
+	{"agent", func(ctx context.Context, b *bench) (map[string]float64, error) {
+		return inWorld(ctx, b, agentPart)
+	}},
+	{"services", func(ctx context.Context, b *bench) (map[string]float64, error) {
+		return inWorld(ctx, b, servicesPart)
+	}},
 }
 
 func names() string {

@@ -22,10 +22,12 @@ func main() {
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == "bare":
 		os.Exit(bare(os.Args[2], os.Args[3]))
-	case len(os.Args) == 2 && os.Args[1] == agentPart:
+	case len(os.Args) == 5 && os.Args[1] == "restart":
+		os.Exit(bareRestart(os.Args[2], os.Args[3], os.Args[4]))
+	case len(os.Args) == 2 && parts[os.Args[1]] != nil:
 		code, done := world.Enter()
 		if !done {
-			code = report(agentInside())
+			code = report(inside(os.Args[1]))
 		}
 		os.Exit(code)
 	default:

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"testing"
@@ -24,6 +25,12 @@ func TestClientAuthority(t *testing.T) {
 				t.Log(check(l.World.Refuses(ctx, pair, e.Address))(t))
 			})
 		}
+	}
+	stray := check(l.serverOfTheClientsCA(ctx))(t)
+	for _, e := range l.Endpoints() {
+		t.Run("server certificate of the clients' CA at "+e.Name, func(t *testing.T) {
+			t.Log(check(l.World.Refuses(ctx, stray, e.Address))(t))
+		})
 	}
 	for _, row := range []struct {
 		client, at string
@@ -48,4 +55,20 @@ func TestClientAuthority(t *testing.T) {
 			t.Errorf("nobody at %s: status %d: %s", at, status, body)
 		}
 	}
+}
+
+// serverOfTheClientsCA is what a role that was written wrongly issues: the CA is the
+// right one for a client, the usage is not.
+func (l *lab) serverOfTheClientsCA(ctx context.Context) (tls.Certificate, error) {
+	role := map[string]any{"allow_any_name": true, "server_flag": true, "client_flag": false, "key_type": "ec", "key_bits": 256}
+	if _, err := l.World.Bao.Write(ctx, world.ClientsPath+"/roles/stray.server", role); err != nil {
+		return tls.Certificate{}, err
+	}
+	answer, err := l.World.Bao.Write(ctx, world.ClientsPath+"/issue/stray.server", map[string]any{"common_name": "stray." + world.Domain, "ttl": "1h"})
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	certificate, _ := answer.Data["certificate"].(string)
+	key, _ := answer.Data["private_key"].(string)
+	return tls.X509KeyPair([]byte(certificate), []byte(key))
 }

@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"context"
 	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -81,6 +82,23 @@ var badInputs = []badInput{
 		7, "install", "verifier.conf: main configuration file is missing", "keylime_upgrade_config"},
 	{"second omen-agent at work", secondAgent,
 		7, "install", "another omen-agent is installing", "wait for it"},
+	{"timer of before that is enabled", seedTimer,
+		7, "install", "something else renews certificates here: renew-keylime-certs.timer", "systemctl disable --now renew-keylime-certs.timer"},
+}
+
+// seedTimer enables the renewal that the seed has.
+func seedTimer(ctx context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	const link = "/etc/systemd/system/timers.target.wants/renew-keylime-certs.timer"
+	r, err := world.ReadSeedRenewal()
+	must(t, err)
+	files := map[string][]byte{world.SeedScriptFile: r.Script, world.SeedServiceFile: r.Service, world.SeedTimerFile: r.Timer}
+	for path, text := range files {
+		check(m.Must(ctx, "mkdir", "-p", filepath.Dir(path), filepath.Dir(link)))(t)
+		must(t, m.WriteFile(path, text, 0o755))
+		t.Cleanup(func() { check(m.Must(context.WithoutCancel(ctx), "rm", path))(t) })
+	}
+	shell("ln -s "+world.SeedTimerFile+" "+link, "rm "+link)(ctx, t, m)
 }
 
 // TestBadInput: whatever is wrong, omen-agent ends with a clear error, and the

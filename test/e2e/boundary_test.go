@@ -69,7 +69,13 @@ type attack struct {
 	usage            string // of the PKI role that is asked: server or client
 }
 
-func (a *attack) path() string { return "pki_int/sign/" + a.attacker.host.Name + "." + a.usage }
+func (a *attack) path() string {
+	mount := "pki_int"
+	if a.usage == "client" {
+		mount = world.ClientsPath
+	}
+	return mount + "/sign/" + a.attacker.host.Name + "." + a.usage
+}
 
 // ownNames shows that the way is open for what the host may be called.
 func (a *attack) ownNames(ctx context.Context, t *testing.T) {
@@ -96,6 +102,9 @@ func (a *attack) otherPaths(ctx context.Context, t *testing.T) {
 		"pki_int/sign/" + other + ".server", "pki_int/sign/" + other + ".client", "pki_int/sign/" + other, "pki_int/sign/" + own,
 		"pki_int/sign/" + own + ".server/../" + other + ".server", "pki_int/sign//" + other + ".server",
 		"pki_int/issue/" + own + ".server", "pki_int/issue/" + other + ".server",
+		"pki_int/sign/" + own + ".client", world.ClientsPath + "/sign/" + other + ".client", world.ClientsPath + "/sign/" + own + ".server", world.ClientsPath + "/sign/" + other + ".server",
+		world.ClientsPath + "/issue/" + own + ".client", world.ClientsPath + "/sign-verbatim", world.ClientsPath + "/root/generate/exported",
+		world.ClientsPath + "/issuer/default/sign/" + own + ".client", world.ClientsPath + "/roles/" + own + ".client",
 		"pki_int/sign-verbatim", "pki_int/sign-verbatim/" + own + ".server", "pki_int/sign-verbatim/" + other + ".server",
 		"pki_int/issuer/default/sign/" + own + ".server", "pki_int/issuer/default/sign/" + other + ".server",
 		"pki_int/issuer/default/issue/" + other + ".server", "pki_int/issuer/default/sign-verbatim",

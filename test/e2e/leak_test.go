@@ -43,6 +43,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	for _, h := range []*world.Host{l.Spire, l.Auth} {
 		t.Run(h.Name, func(t *testing.T) {
+			renew(ctx, t, h, 0) // other tests keep keys in files, and the set before is kept
 			output := renewWithCanary(ctx, t, h)
 			secrets := keySecrets(t, h)
 			for _, leak := range leaks([]byte(output), secrets) {
@@ -180,12 +181,14 @@ var modes = []struct{ path, mode, owner string }{
 	{`/var/lib/omen-agent/install\.lock`, "-rw-------", "0"},
 	{`/var/lib/omen-agent/keylime`, "drwx--x--x", "0"},
 	{`/var/lib/omen-agent/keylime/current`, "Lrwxrwxrwx", "0"},
+	{`/var/lib/omen-agent/keylime/found`, "-rw-------", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}`, "drwx--x--x", "0"},
+	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/\.omen-manifest`, "-rw-------", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.crt`, "-rw-r--r--", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "Lrwxrwxrwx", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.sealed`, "-r--------", "K"},
 	{`/var/lib/omen-agent/state`, "drwx------", "0"},
-	{`/var/lib/omen-agent/state/(tpm|status)\.json`, "-rw-------", "0"},
+	{`/var/lib/omen-agent/state/(tpm\.json|status\.json|srk\.pub)`, "-rw-------", "0"},
 	{`/run/omen-agent`, "drwx--x--x", "0"},
 	{`/run/omen-agent/keylime(/gen-[0-9]{6})?`, "drwx--x--x", "0"},
 	{`/run/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "-rw-------", "K"},

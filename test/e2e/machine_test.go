@@ -43,6 +43,9 @@ func (l *lab) add(ctx context.Context, t *testing.T, name string, service world.
 	switch service {
 	case world.Verifier:
 		m.address, m.certificates = address+":8881", verifierCertificates(own, address)
+	case world.Tenant:
+		m.certificates = world.SpireCertificates()[3:]
+		m.certificates[0].CommonName = own
 	default:
 		m.address, m.certificates = address+":9002", agentCertificates(own, address)
 	}

@@ -32,12 +32,13 @@ func (m *machine) breakNext(t *testing.T, command string) {
 	must(t, m.WriteFileAs(breakage, []byte("rm "+breakage+"\n"+command+"\n"), 0o600, user.UID, user.GID))
 }
 
-// files is what installed lists, without the numbers of processes.
+// files is what installed lists, without the numbers of processes and what is kept of
+// a set that was refused.
 func files(t *testing.T, h *world.Host) listing {
 	t.Helper()
 	all := installed(t, h)
 	for name := range all {
-		if strings.HasPrefix(name, "/run/omen-agent") {
+		if strings.HasPrefix(name, "/run/omen-agent") || strings.Contains(name, "/refused-") || strings.HasSuffix(name, "/refused.json") {
 			delete(all, name)
 		}
 	}
@@ -54,6 +55,21 @@ func (m *machine) wantRolledBack(ctx context.Context, t *testing.T, step, says s
 	}
 	if m.Exists(breakage) {
 		t.Error("the broken start did not happen")
+	}
+	m.wantRefusedKept(ctx, t)
+}
+
+// wantRefusedKept wants the certificates of one refused set, and no key.
+func (m *machine) wantRefusedKept(ctx context.Context, t *testing.T) {
+	t.Helper()
+	kept := check(m.Must(ctx, "sh", "-c", "ls -d /var/lib/omen-agent/keylime/refused-*; ls -A /var/lib/omen-agent/keylime/refused-*/"))(t).Stdout
+	if strings.Count(kept, "refused-") != 1 || !strings.Contains(kept, m.service+".crt") {
+		t.Errorf("of the refused set is kept:\n%s", kept)
+	}
+	for line := range strings.Lines(kept) {
+		if name := strings.TrimSpace(line); strings.HasSuffix(name, ".key") || strings.HasSuffix(name, ".sealed") {
+			t.Errorf("a key is kept: %s", name)
+		}
 	}
 }
 
@@ -102,7 +118,8 @@ func (m *machine) wantNothing(ctx context.Context, t *testing.T, before listing)
 	}
 	wantSame(t, before, after)
 	for _, dir := range []string{"/var/lib/omen-agent/keylime", "/run/omen-agent"} {
-		if left := check(m.Must(ctx, "find", dir, "-mindepth", "1"))(t); left.Stdout != "" {
+		// The refused set is kept to look at; folders of the tmpfs are empty.
+		if left := check(m.Must(ctx, "find", dir, "-mindepth", "1", "-not", "-path", "*/refused-*", "-not", "-path", "/run/omen-agent/keylime"))(t); left.Stdout != "" {
 			t.Errorf("left: %s", left.Stdout)
 		}
 	}
@@ -119,7 +136,8 @@ func TestRollBackToWhatWasByHand(t *testing.T) {
 	renew(ctx, t, m.Host, 0)
 	// From here on nothing says that omen-agent was ever there.
 	check(m.Must(ctx, "sh", "-ec", `cd /etc/keylime
-cp -aL certs hand && rm certs && mv hand certs
+cp -aL certs hand && rm certs hand/.omen-manifest hand/*.sealed && mv hand certs
+rm -f .*.conf.omen
 mv agent.conf.d/50-omen.conf agent.conf.d/10-hand.conf
 rm -r /var/lib/omen-agent/keylime`))(t)
 	m.wrap(ctx, t, "keylime_agent")

@@ -237,7 +237,7 @@ func TestOneCertificate(t *testing.T) {
 				}
 			}
 			slices.Sort(changed)
-			if want := []string{row.name + ".crt", row.name + ".key"}; !slices.Equal(changed, want) {
+			if want := []string{".omen-manifest", row.name + ".crt", row.name + ".key", row.name + ".sealed"}; !slices.Equal(changed, want) {
 				t.Errorf("changed are %v, not %v", changed, want)
 			}
 			if row.restarted == nil && !maps.Equal(pids, servicePids(t, l.Spire)) {

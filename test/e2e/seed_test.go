@@ -88,6 +88,9 @@ func wantGenerationZero(t *testing.T, h *world.Host, folder map[string]string) {
 	const dir = "/var/lib/omen-agent/keylime/gen-000000"
 	adopted := map[string]string{}
 	for _, entry := range check(h.ReadDir(dir))(t) {
+		if entry.Name() == ".omen-manifest" { // ours
+			continue
+		}
 		adopted[entry.Name()] = string(check(h.ReadFile(dir + "/" + entry.Name()))(t))
 	}
 	if !maps.Equal(folder, adopted) {
@@ -101,7 +104,8 @@ func configuration(t *testing.T, h *world.Host) listing {
 	all := listing{}
 	all.walk(t, h, "/etc/keylime")
 	maps.DeleteFunc(all, func(name, _ string) bool {
-		return name == "/etc/keylime" || strings.HasPrefix(name, world.CertsDir)
+		ours := strings.HasSuffix(name, ".conf.omen") // the way back, hidden from Keylime
+		return name == "/etc/keylime" || strings.HasPrefix(name, world.CertsDir) || ours
 	})
 	return all
 }

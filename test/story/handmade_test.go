@@ -4,6 +4,7 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -28,6 +29,7 @@ func TestTalkWithFilesMadeByHand(t *testing.T) {
 	playSteps(t, []Step{
 		{"build", BuildWorld}, {"openbao", StartOpenBao}, {"keylime", InstallKeylime},
 		{"by hand", installByHand}, {"tenant", TalkAsTenant}, {"agent", ReachAgent}, {"refuse", RefuseServerCertificate},
+		{"refuse others", RefuseOthersClient},
 	})
 }
 
@@ -58,7 +60,11 @@ func installByHand(ctx context.Context, s *Story) (string, error) {
 }
 
 func (m manual) install(ctx context.Context, w *world.World) error {
-	secret, err := w.Bao.Write(ctx, "pki_int/issue/"+m.role, map[string]any{
+	mount := "pki_int"
+	if strings.HasSuffix(m.role, ".client") {
+		mount = world.ClientsPath
+	}
+	secret, err := w.Bao.Write(ctx, mount+"/issue/"+m.role, map[string]any{
 		"common_name": m.cn + ".keylime." + world.Domain, "ip_sans": m.ip, "ttl": "1h",
 	})
 	if err != nil {
@@ -76,11 +82,11 @@ func (m manual) install(ctx context.Context, w *world.World) error {
 		}
 	}
 	bundle := append(append([]byte{}, w.IntermediatePEM()...), w.RootPEM()...)
-	return h.WriteFile(world.CertsDir+"/ca.crt", bundle, 0o644)
+	return errors.Join(h.WriteFile(world.CertsDir+"/ca.crt", bundle, 0o644), h.WriteFile(world.CertsDir+"/clients-ca.crt", w.ClientsPEM(), 0o644))
 }
 
 func writeDropIns(s *Story) error {
-	server := "[%[1]s]\ntls_dir = /etc/keylime/certs\nserver_key = %[1]s.key\nserver_cert = %[1]s.crt\ntrusted_client_ca = ['ca.crt']\n"
+	server := "[%[1]s]\ntls_dir = /etc/keylime/certs\nserver_key = %[1]s.key\nserver_cert = %[1]s.crt\ntrusted_client_ca = ['clients-ca.crt']\n"
 	for component, text := range map[world.Component]string{
 		world.Verifier:  fmt.Sprintf(server, "verifier") + "client_key = verifier-client.key\nclient_cert = verifier-client.crt\ntrusted_server_ca = ['ca.crt']\n",
 		world.Registrar: fmt.Sprintf(server, "registrar"),
@@ -90,7 +96,7 @@ func writeDropIns(s *Story) error {
 			return err
 		}
 	}
-	agent := "[agent]\nserver_key = \"/etc/keylime/certs/agent.key\"\nserver_cert = \"/etc/keylime/certs/agent.crt\"\ntrusted_client_ca = \"/etc/keylime/certs/ca.crt\"\n"
+	agent := "[agent]\nserver_key = \"/etc/keylime/certs/agent.key\"\nserver_cert = \"/etc/keylime/certs/agent.crt\"\ntrusted_client_ca = \"/etc/keylime/certs/clients-ca.crt\"\n"
 	return s.Auth.WriteFile(world.Agent.ConfigFile()+".d/50-hand.conf", []byte(agent), 0o644)
 }
 

@@ -36,6 +36,7 @@ func Steps() []Step {
 		{"keylime_tenant talks mTLS to verifier and registrar", TalkAsTenant},
 		{"the agent's port takes the verifier's client certificate", ReachAgent},
 		{"the agent's own certificate opens no door", RefuseServerCertificate},
+		{"another service's client certificate, of the Book of Omens, opens no door", RefuseOthersClient},
 		{"a second renewal: new certificates, served", RenewAgain},
 		{"a machine that is not enrolled gets nothing", RefuseStranger},
 		{"a machine whose boot measurements moved gets nothing", RefuseMovedPCR},

@@ -70,6 +70,16 @@ func RefuseServerCertificate(ctx context.Context, s *Story) (string, error) {
 	return s.refusedEverywhere(ctx, client)
 }
 
+// RefuseOthersClient offers a client certificate of the Book of Omens, as any other
+// service of the site may have one: Keylime's administrators come from elsewhere.
+func RefuseOthersClient(ctx context.Context, s *Story) (string, error) {
+	client, err := s.World.Bao.ClientOfTheBook(ctx, "backup."+world.Domain)
+	if err != nil {
+		return "", err
+	}
+	return s.refusedEverywhere(ctx, client)
+}
+
 func (s *Story) refusedEverywhere(ctx context.Context, client tls.Certificate) (string, error) {
 	var told []string
 	for _, e := range s.Endpoints() {

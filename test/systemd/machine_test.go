@@ -7,6 +7,7 @@ package systemd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -258,4 +259,20 @@ func (m *machine) tree() map[string]string {
 		}
 	}
 	return found
+}
+
+// await waits for a condition.
+func (m *machine) await(what string, holds func() bool) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	defer cancel()
+	err := await(ctx, func() error {
+		if !holds() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatalf("%s: %v", what, err)
+	}
 }

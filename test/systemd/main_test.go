@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		if err := layKeylime(os.Getenv(venvKey)); err != nil {
 			exit(err)
 		}
+		if err := playRegistrar(); err != nil {
+			exit(err)
+		}
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

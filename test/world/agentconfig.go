@@ -14,6 +14,7 @@ const AgentConfig = "/etc/omen-agent/agent.toml"
 type Certificate struct {
 	Name, Profile, CommonName string
 	Key                       string // "" is the default, sealed
+	Path, Anchor              string // "" is that of [pki]
 	DNS, IP, Agents           []string
 	AgentVersion              string
 	Service                   *Service
@@ -35,13 +36,21 @@ func SpireCertificates() []Certificate {
 			DNS: []string{"localhost"}, IP: []string{SpireIP, "127.0.0.1"},
 			Service: pythonService("verifier", SpireIP+":8881"),
 		},
-		{Name: "verifier-client", Profile: "keylime-verifier-client", CommonName: "verifier.keylime." + Domain},
+		clientCertificate("verifier-client", "verifier"),
 		{
 			Name: "registrar", Profile: "keylime-registrar", CommonName: "registrar.keylime." + Domain,
 			DNS: []string{"localhost"}, IP: []string{SpireIP, "127.0.0.1"},
 			Service: pythonService("registrar", SpireIP+":8891"),
 		},
-		{Name: "tenant", Profile: "keylime-tenant", CommonName: "tenant.keylime." + Domain},
+		clientCertificate("tenant", "tenant"),
+	}
+}
+
+// clientCertificate comes from the CA of Keylime's clients.
+func clientCertificate(name, host string) Certificate {
+	return Certificate{
+		Name: name, Profile: "keylime-" + name, CommonName: host + ".keylime." + Domain,
+		Path: ClientsPath, Anchor: ClientsAnchorFile,
 	}
 }
 
@@ -92,7 +101,10 @@ event_log = "none"
 [pki]
 path   = "pki_int"
 anchor = %q
-`, BaoAddress, BaoCAFile, AgentRole, h.TPM.Device(), AnchorFile)
+
+[keylime]
+client_ca = %q
+`, BaoAddress, BaoCAFile, AgentRole, h.TPM.Device(), AnchorFile, ClientsAnchorFile)
 	for _, c := range certificates {
 		c.write(&out)
 	}
@@ -106,6 +118,8 @@ func (c Certificate) write(out *strings.Builder) {
 	writeString(out, "common_name", c.CommonName)
 	writeList(out, "dns", c.DNS)
 	writeList(out, "ip", c.IP)
+	writeString(out, "path", c.Path)
+	writeString(out, "anchor", c.Anchor)
 	writeString(out, "key", c.key())
 	writeString(out, "ttl", "24h")
 	writeList(out, "agents", c.Agents)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -131,8 +132,8 @@ func (b *OpenBao) AllowNames(ctx context.Context, names HostNames) error {
 	return nil
 }
 
-// pinRoot gives every host the root that its certificates must reach.
-func (w *World) pinRoot(ctx context.Context) error {
+// pinRoots gives every host the roots that its certificates must reach.
+func (w *World) pinRoots(ctx context.Context) error {
 	client, err := w.Bao.Admin(ctx)
 	if err != nil {
 		return err
@@ -143,12 +144,37 @@ func (w *World) pinRoot(ctx context.Context) error {
 	if w.intermediate, err = caCertificate(ctx, client, "pki_int"); err != nil {
 		return err
 	}
+	if w.clients, err = caCertificate(ctx, client, ClientsPath); err != nil {
+		return err
+	}
 	for _, h := range w.hosts {
-		if err := h.WriteFile(AnchorFile, w.root, 0o644); err != nil {
+		if err := w.pinOn(h); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *World) pinOn(h *Host) error {
+	return errors.Join(h.WriteFile(AnchorFile, w.root, 0o644), h.WriteFile(ClientsAnchorFile, w.clients, 0o644))
+}
+
+// ClientOfTheBook issues a client certificate of the Book of Omens, which has
+// nothing to do with Keylime.
+func (b *OpenBao) ClientOfTheBook(ctx context.Context, name string) (tls.Certificate, error) {
+	role := roleData(HostNames{Client: []string{name}}, false)
+	if _, err := b.Write(ctx, "pki_int/roles/other.client", role); err != nil {
+		return tls.Certificate{}, err
+	}
+	secret, err := b.Write(ctx, "pki_int/issue/other.client", map[string]any{"common_name": name, "ttl": "1h"})
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("issue a client certificate: %w", err)
+	}
+	var texts [2]string
+	for i, field := range []string{"certificate", "private_key"} {
+		texts[i], _ = secret.Data[field].(string)
+	}
+	return tls.X509KeyPair([]byte(texts[0]+"\n"+string(b.world.intermediate)), []byte(texts[1]))
 }
 
 func caCertificate(ctx context.Context, client *api.Client, mount string) ([]byte, error) {

@@ -43,7 +43,7 @@ type OpenBao struct {
 // and a static seal. On its first start it makes everything itself: the Book
 // of Omens, the roles and policies of names, the administrator, and the auth
 // method at auth/tpm. It returns when the server answers requests, and has
-// given every host the root certificate it pins.
+// given every host the root certificates it pins.
 func (w *World) StartOpenBao(ctx context.Context, h *Host, names []HostNames) error {
 	bao := &OpenBao{Host: h, world: w, password: rand.Text()}
 	if err := bao.install(ctx, names); err != nil {
@@ -54,7 +54,7 @@ func (w *World) StartOpenBao(ctx context.Context, h *Host, names []HostNames) er
 		return err
 	}
 	w.Bao = bao
-	return w.pinRoot(ctx)
+	return w.pinRoots(ctx)
 }
 
 // Start starts the server again after [OpenBao.Stop].
@@ -140,7 +140,7 @@ func (b *OpenBao) installPlugin(ctx context.Context) (digest string, err error) 
 func (b *OpenBao) config(digest string, names []HostNames) string {
 	text := strings.NewReplacer("{ip}", b.Host.IP, "{address}", BaoAddress, "{audit}", BaoAudit,
 		"{plugins}", baoPlugins, "{command}", PluginName, "{sha256}", digest, "{version}", PluginVersion).Replace(serverConfig)
-	for _, g := range append([]group{bookOfOmens()}, b.initialise(names)...) {
+	for _, g := range append([]group{bookOfOmens(), keylimeClients()}, b.initialise(names)...) {
 		text += g.render()
 	}
 	return text

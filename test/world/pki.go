@@ -52,12 +52,31 @@ func bookOfOmens() group {
 	}}
 }
 
+// ClientsPath is the mount of the CA that Keylime's client certificates come from,
+// and ClientsAnchorFile its root on every host.
+const (
+	ClientsPath       = "pki_keylime_clients"
+	ClientsAnchorFile = "/etc/omen-agent/keylime-clients-root.pem"
+)
+
+// keylimeClients makes the CA of Keylime's client certificates: one root that signs
+// them itself. Whoever holds one is an administrator of Keylime, so that nothing
+// else may come from it.
+func keylimeClients() group {
+	return group{name: "clients", requests: []request{
+		{"mount", "sys/mounts/" + ClientsPath, map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "87600h"}}},
+		{"root", ClientsPath + "/root/generate/internal", map[string]any{
+			"common_name": "Keylime Clients CA", "key_type": "ec", "key_bits": 256, "ttl": "87600h", "max_path_length": 0,
+		}},
+	}}
+}
+
 // hostRequests make the PKI roles and the policy of one host: whoever enrols a
 // host writes both, names and paths literally.
 func hostRequests(names HostNames) []request {
 	requests := []request{{names.Host + "-server", "pki_int/roles/" + names.Host + ".server", roleData(names, true)}}
 	if len(names.Client) > 0 {
-		requests = append(requests, request{names.Host + "-client", "pki_int/roles/" + names.Host + ".client", roleData(names, false)})
+		requests = append(requests, request{names.Host + "-client", ClientsPath + "/roles/" + names.Host + ".client", roleData(names, false)})
 	}
 	return append(requests, request{names.Host + "-policy", "sys/policies/acl/omen-host-" + names.Host, map[string]any{"policy": hostPolicy(names)}})
 }
@@ -102,7 +121,7 @@ func cidrs(addresses []string) []string {
 func hostPolicy(names HostNames) string {
 	paths := []string{"pki_int/sign/" + names.Host + ".server"}
 	if len(names.Client) > 0 {
-		paths = append(paths, "pki_int/sign/"+names.Host+".client")
+		paths = append(paths, ClientsPath+"/sign/"+names.Host+".client")
 	}
 	var out strings.Builder
 	for _, path := range paths {

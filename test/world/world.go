@@ -38,6 +38,7 @@ type World struct {
 	ca           *authority.Authority
 	root         []byte // of the Book of Omens, PEM, once OpenBao has made it
 	intermediate []byte
+	clients      []byte // root of Keylime's client certificates
 	hosts        []*Host
 	logs         []logFile
 }
@@ -97,7 +98,7 @@ func (w *World) AddHost(ctx context.Context, name, address string) (*Host, error
 		return nil, err
 	}
 	if w.root != nil {
-		if err := h.WriteFile(AnchorFile, w.root, 0o644); err != nil {
+		if err := w.pinOn(h); err != nil {
 			return nil, err
 		}
 	}
@@ -143,6 +144,9 @@ func (w *World) RootPEM() []byte { return w.root }
 
 // IntermediatePEM is the certificate of pki_int.
 func (w *World) IntermediatePEM() []byte { return w.intermediate }
+
+// ClientsPEM is the root that Keylime's client certificates come from.
+func (w *World) ClientsPEM() []byte { return w.clients }
 
 // Close ends every host and every process on it, and drops their files.
 func (w *World) Close() error {
