@@ -86,12 +86,12 @@ func (w *watch) lastChange(state probe.Attestation, issued time.Time) (last time
 
 // once records that an agent is about to be reactivated for a change, and refuses
 // where it was before. The lock of this host's installations keeps others out.
-func (w *watch) once(agent string, change time.Time) error {
+func (w *watch) once(agent string, change time.Time) (err error) {
 	lock, err := w.installer.lock()
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	s, _, err := w.installer.openCurrent()
 	if err != nil {
 		return err
