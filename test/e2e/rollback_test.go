@@ -134,12 +134,7 @@ func TestRollBackToWhatWasByHand(t *testing.T) {
 	ctx, l := shared(t)
 	m := l.add(ctx, t, "hand", world.Agent)
 	renew(ctx, t, m.Host, 0)
-	// From here on nothing says that omen-agent was ever there.
-	check(m.Must(ctx, "sh", "-ec", `cd /etc/keylime
-cp -aL certs hand && rm certs hand/.omen-manifest hand/*.sealed && mv hand certs
-rm -f .*.conf.omen
-mv agent.conf.d/50-omen.conf agent.conf.d/10-hand.conf
-rm -r /var/lib/omen-agent/keylime`))(t)
+	m.byHand(ctx, t)
 	m.wrap(ctx, t, "keylime_agent")
 	leaf, byHand := m.served(ctx, t), listing{}
 	byHand.walk(t, m.Host, "/etc/keylime/certs")
