@@ -265,7 +265,7 @@ func (c *Change) replace(copied []beneath.File) error {
 		if err := c.discard(c.set().link(), copied, nothing); err != nil {
 			return err
 		}
-		return c.config.Rename(c.set().parkedLink(), c.set().link())
+		return c.fillPlace()
 	}
 	if err != nil {
 		return err
@@ -280,6 +280,19 @@ func (c *Change) replace(copied []beneath.File) error {
 }
 
 func nothing() error { return nil }
+
+// fillPlace puts the link where the folder stood, which is gone: by a new one where
+// the parked one cannot be moved.
+func (c *Change) fillPlace() error {
+	err := c.config.Rename(c.set().parkedLink(), c.set().link())
+	if err == nil {
+		return nil
+	}
+	if again := c.config.Symlink(c.installer.linkTarget(), c.set().link()); again != nil {
+		return errors.Join(err, again)
+	}
+	return c.config.Remove(c.set().parkedLink())
+}
 
 // discard removes a folder in which nothing is that was not copied; one that changed
 // meanwhile is put back. What was renamed until here is durable before a file goes.

@@ -26,6 +26,9 @@ func (c *Change) undo() error {
 	}
 	c.rolled = true
 	errs := []error{c.unconfigure(c.written[:c.applied]), c.unlinkOutputs()}
+	if err := errors.Join(errs...); err != nil && c.was == none && !c.adopted && !c.torn {
+		return err // what is still configured names the new set: it stays, and the journal tells the next one
+	}
 	if c.linkMade {
 		errs = append(errs, c.config.Remove(c.set().link()), c.config.Sync())
 	}
@@ -71,12 +74,13 @@ func (c *Change) restoreRecords() error {
 // it: the configuration first, so that what the journal says holds until the end.
 func (c *Change) goBack() error {
 	c.rolled = true
-	errs := []error{c.unconfigure(c.journal.Written), c.unlinkMade()}
-	if c.journal.LinkMade {
-		errs = append(errs, c.removeIfLink(c.set().link()), c.config.Sync())
+	if err := errors.Join(c.unconfigure(c.journal.Written), c.unlinkMade()); err != nil {
+		return err // what is still configured needs the link
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if c.journal.LinkMade {
+		if err := errors.Join(c.removeIfLink(c.set().link()), c.config.Sync()); err != nil {
+			return err
+		}
 	}
 	return c.store.switchTo(c.previous)
 }

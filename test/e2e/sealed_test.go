@@ -36,7 +36,7 @@ func (m *machine) event(t *testing.T) []byte {
 // a network, and do not in a state of the machine that nobody announced.
 func TestSealedKeys(t *testing.T) {
 	ctx, l := shared(t)
-	m := l.add(ctx, t, "sealed", world.Verifier)
+	m := l.add(ctx, t, "asleep", world.Verifier)
 	renew(ctx, t, m.Host, 0)
 	key := check(m.Readlink("/var/lib/omen-agent/keylime/current/verifier.key"))(t)
 	if key != plainKeys+"/gen-000001/verifier.key" {
