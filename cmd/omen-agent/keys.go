@@ -59,9 +59,17 @@ func (c *announceCommand) Run(j *job) error {
 	}
 	outcome, err := a.Renew(j.ctx, nil)
 	if err != nil {
-		return fmt.Errorf("the announcement is kept, the keys in use are not sealed to it: %w", err)
+		return c.notSealed(err)
 	}
 	return show(j, outcome, outcomeText)
+}
+
+// notSealed says where a renewal that failed leaves the keys in use.
+func (c *announceCommand) notSealed(err error) error {
+	if c.Clear {
+		return fmt.Errorf("the announcements are taken back, the keys in use stay sealed as they are: %w", err)
+	}
+	return fmt.Errorf("the announcement is kept, the keys in use are not sealed to it: %w", err)
 }
 
 func announcedText(w io.Writer, all []agent.Announcement) {

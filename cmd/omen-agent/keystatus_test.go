@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -29,5 +30,22 @@ func TestKeyText(t *testing.T) {
 	readersText(&out, []agent.Reader{{Service: "keylime_agent.service", Why: "it is\x1b so"}})
 	if got := out.String(); got != "no TPM keys\tkeylime_agent.service\tit is\uFFFD so\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A renewal that fails after announce leaves the keys in use as they were; what is
+// written down is told as it is.
+func TestAnnounceSaysWhatIsKept(t *testing.T) {
+	failed := errors.New("no server")
+	for _, row := range []struct {
+		command announceCommand
+		words   string
+	}{
+		{announceCommand{Values: []string{"7=00"}}, "the announcement is kept"},
+		{announceCommand{Clear: true}, "the announcements are taken back"},
+	} {
+		if err := row.command.notSealed(failed); !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), row.words) {
+			t.Errorf("%+v: %v", row.command, err)
+		}
 	}
 }
