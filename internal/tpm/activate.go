@@ -38,7 +38,7 @@ func (t *TPM) ActivateCredential(ctx context.Context, ak, ek Key, branches [][]b
 		return nil, fmt.Errorf("activate credential: %w", err)
 	}
 	response, err := tpm2.ActivateCredential{
-		ActivateHandle: tpm2.AuthHandle{Handle: ak.handle, Name: ak.name, Auth: tpm2.PasswordAuth(nil)},
+		ActivateHandle: ak.auth(),
 		KeyHandle:      tpm2.AuthHandle{Handle: ek.handle, Name: ek.name, Auth: session},
 		CredentialBlob: tpm2.TPM2BIDObject{Buffer: credential.Blob},
 		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: credential.Secret},

@@ -15,7 +15,7 @@ import (
 // authValue goes as a password, and nothing is read back.
 func (t *TPM) Quote(ctx context.Context, key Key, qualifyingData []byte, selection tpm2.TPMLPCRSelection) (quote, signature []byte, err error) {
 	response, err := tpm2.Quote{
-		SignHandle:     tpm2.AuthHandle{Handle: key.handle, Name: key.name, Auth: tpm2.PasswordAuth(nil)},
+		SignHandle:     key.auth(),
 		QualifyingData: tpm2.TPM2BData{Buffer: qualifyingData},
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 		PCRSelect:      selection,
@@ -23,10 +23,17 @@ func (t *TPM) Quote(ctx context.Context, key Key, qualifyingData []byte, selecti
 	if err != nil {
 		return nil, nil, fmt.Errorf("quote: %w", slots(err))
 	}
-	// What is marshalled again must be of the one form we know, because
-	// tpm2.Marshal panics on others.
-	if _, err := response.Signature.Signature.ECDSA(); err != nil {
-		return nil, nil, fmt.Errorf("quote: signature: %w", err)
+	if signature, err = marshalECDSA(response.Signature); err != nil {
+		return nil, nil, fmt.Errorf("quote: %w", err)
 	}
-	return response.Quoted.Bytes(), tpm2.Marshal(response.Signature), nil
+	return response.Quoted.Bytes(), signature, nil
+}
+
+// marshalECDSA gives the bytes of a TPMT_SIGNATURE of the one form we know:
+// tpm2.Marshal panics on others.
+func marshalECDSA(signature tpm2.TPMTSignature) ([]byte, error) {
+	if _, err := signature.Signature.ECDSA(); err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
+	}
+	return tpm2.Marshal(signature), nil
 }

@@ -64,6 +64,7 @@ func (s *Storage) createThenLoad(ctx context.Context, parent Key, template tpm2.
 	return blob, nil
 }
 
+// auth authorises the key by its authValue, which is empty.
 func (k Key) auth() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: tpm2.PasswordAuth(nil)}
 }
@@ -175,12 +176,8 @@ func (s *Storage) certify(ctx context.Context, ak, key Key, qualifyingData []byt
 	if err != nil {
 		return nil, nil, slots(err)
 	}
-	// What is marshalled again must be of the one form we know, because
-	// tpm2.Marshal panics on others.
-	if _, err := response.Signature.Signature.ECDSA(); err != nil {
-		return nil, nil, fmt.Errorf("signature: %w", err)
-	}
-	return &response.CertifyInfo, tpm2.Marshal(response.Signature), nil
+	signature, err = marshalECDSA(response.Signature)
+	return &response.CertifyInfo, signature, err
 }
 
 // says reports whether a certification is of this key, as the one with this
