@@ -68,15 +68,22 @@ func softKey(mode Mode) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	key.text = func() ([]byte, error) {
-		der, err := x509.MarshalPKCS8PrivateKey(private)
-		return pem.EncodeToMemory(&pem.Block{Type: pkcs8Label, Bytes: der}), err
-	}
+	key.text = func() ([]byte, error) { return pkcs8(private) }
 	return key, nil
 }
 
 // pkcs8Label is the PEM label of PKCS #8 (RFC 7468 section 10).
 const pkcs8Label = "PRIVATE KEY"
+
+// pkcs8 is the key file of a key in memory.
+func pkcs8(private *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(der)
+	return pem.EncodeToMemory(&pem.Block{Type: pkcs8Label, Bytes: der}), nil
+}
 
 func newKey(mode Mode, signer crypto.Signer) (*Key, error) {
 	spki, err := x509.MarshalPKIXPublicKey(signer.Public())

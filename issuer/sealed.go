@@ -9,7 +9,6 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 
@@ -54,10 +53,6 @@ func (k *Key) Seal(ctx context.Context, storage Storage, policy Policy) ([]byte,
 		return nil, fmt.Errorf("seal key: %w", err)
 	}
 	defer clear(der)
-	return seal(ctx, storage, der, policy)
-}
-
-func seal(ctx context.Context, storage Storage, der []byte, policy Policy) ([]byte, error) {
 	blob, err := storage.Seal(ctx, der, policy)
 	if err != nil {
 		return nil, fmt.Errorf("seal key: %w", err)
@@ -128,12 +123,11 @@ func Unseal(ctx context.Context, storage Storage, text, spki []byte) (PrivateKey
 	if public, err := x509.MarshalPKIXPublicKey(private.Public()); err != nil || !bytes.Equal(public, spki) {
 		return PrivateKey{}, errors.New("the sealed key does not belong to the certificate")
 	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	file, err := pkcs8(private)
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("encode private key: %w", err)
 	}
-	text = pem.EncodeToMemory(&pem.Block{Type: pkcs8Label, Bytes: pkcs8})
-	return PrivateKey{pem: func() []byte { return text }}, nil
+	return PrivateKey{pem: func() []byte { return file }}, nil
 }
 
 // parseSEC1 reads what Seal sealed. The parser's error, which describes bytes of
@@ -157,15 +151,4 @@ func unseal(ctx context.Context, storage Storage, text []byte) ([]byte, error) {
 		return nil, err
 	}
 	return storage.Unseal(ctx, tpm.Blob{Public: s.Public, Private: s.Private}, s.policy())
-}
-
-// Reseal seals the same key for other states, while the machine is still in one of
-// the old ones.
-func Reseal(ctx context.Context, storage Storage, text []byte, policy Policy) ([]byte, error) {
-	der, err := unseal(ctx, storage, text)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	return seal(ctx, storage, der, policy)
 }
