@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -22,9 +20,8 @@ func (p *Prover) Forget(ctx context.Context) (evicted bool, err error) {
 	if p.config.StateDir == "" {
 		return evicted, nil
 	}
-	err = os.Remove(filepath.Join(p.config.StateDir, RecordName))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	for _, name := range []string{RecordName, RootRecordName} {
+		err = errors.Join(err, forget(filepath.Join(p.config.StateDir, name)))
 	}
-	return evicted, errors.Join(err, forgetRoot(p.config.StateDir))
+	return evicted, err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -103,9 +104,6 @@ func (k *keys) save(dir string) error {
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err == nil {
 		err = replace(filepath.Join(dir, RecordName), append(text, '\n'))
 	}
 	if err != nil {
@@ -114,8 +112,20 @@ func (k *keys) save(dir string) error {
 	return nil
 }
 
-// replace puts content in a file of mode 0600 in one step.
+// forget removes the file of a record, if there is one.
+func forget(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget record: %w", err)
+	}
+	return nil
+}
+
+// replace puts content in a file of mode 0600 in one step, in a folder that is made
+// if it is not there.
 func replace(path string, content []byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return err

@@ -5,10 +5,8 @@ package host
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,19 +63,8 @@ func (r rootRecord) save(dir string) error {
 	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, text) {
 		return nil
 	}
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil {
-		err = replace(path, text)
-	}
-	if err != nil {
+	if err := replace(path, text); err != nil {
 		return fmt.Errorf("keep storage root record: %w", err)
-	}
-	return nil
-}
-
-func forgetRoot(dir string) error {
-	if err := os.Remove(filepath.Join(dir, RootRecordName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget storage root: %w", err)
 	}
 	return nil
 }
