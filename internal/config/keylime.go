@@ -38,7 +38,7 @@ func (c *Certificate) checkRoot(i int, at atFunc) *fault {
 		value any
 	}{
 		{"common_name", c.CommonName}, {"dns", c.DNS}, {"ip", c.IP}, {"uri", c.URI}, {"key", c.Key}, {"ttl", c.TTL}, {"path", c.Path},
-		{"role", c.Role}, {"agents", c.Agents}, {"loads_tss2", c.LoadsTSS2}, {"agent_version", c.AgentVersion}, {"loads_tss2", c.LoadsTSS2}, {"spiffe_bundle_file", c.SPIFFEBundleFile},
+		{"role", c.Role}, {"agents", c.Agents}, {"loads_tss2", c.LoadsTSS2}, {"agent_version", c.AgentVersion}, {"spiffe_bundle_file", c.SPIFFEBundleFile},
 	} {
 		if !reflect.ValueOf(about.value).IsZero() {
 			return at(about.key, "remove the line: profile "+c.Profile+" has no certificate, it gets the root alone", "%s in a table without certificate", about.key)

@@ -31,9 +31,17 @@ func (c *Config) checkKeylime() *fault {
 // ours is what no bundle may be written to.
 var ours = []string{"/var/lib/omen-agent/", "/run/omen-agent/", "/etc/keylime/certs/"}
 
+// A bundleFile is a path of the configuration that a CA bundle is written to.
+type bundleFile struct{ key, path string }
+
+// bundles are those of a certificate; an empty path is none.
+func (c *Certificate) bundles() []bundleFile {
+	return []bundleFile{{"bundle_file", c.BundleFile}, {"spiffe_bundle_file", c.SPIFFEBundleFile}}
+}
+
 // checkBundles looks at where the CA bundles of a certificate shall be found.
 func (c *Certificate) checkBundles(at atFunc) *fault {
-	for _, out := range []struct{ key, path string }{{"bundle_file", c.BundleFile}, {"spiffe_bundle_file", c.SPIFFEBundleFile}} {
+	for _, out := range c.bundles() {
 		if out.path == "" {
 			continue
 		}
@@ -56,7 +64,7 @@ func (c *Certificate) checkBundles(at atFunc) *fault {
 func (c *Config) checkBundlesOnce() *fault {
 	seen := map[string]bool{"": true}
 	for i, cert := range c.Certificates {
-		for _, out := range []struct{ key, path string }{{"bundle_file", cert.BundleFile}, {"spiffe_bundle_file", cert.SPIFFEBundleFile}} {
+		for _, out := range cert.bundles() {
 			if out.path != "" && seen[out.path] {
 				return wrong("certificate", i, out.key, "give each bundle a file of its own", "%s stands twice", out.path)
 			}
