@@ -5,10 +5,7 @@ package agent
 import (
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -97,18 +94,10 @@ func (a *Agent) Announced() []Announcement {
 }
 
 func (a *Agent) writeAnnounced(list []Announcement) error {
-	path := filepath.Join(a.state, announcedName)
 	if len(list) == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return a.drop(announcedName)
 	}
-	text, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return err
-	}
-	return a.replace(announcedName, append(text, '\n'))
+	return a.keep(announcedName, list)
 }
 
 // withAnnounced adds the announced states to a policy of the present one. One that

@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -36,19 +34,14 @@ func notServed(err error) bool {
 // holdBack writes down a set that was refused, and forgets it when one is served.
 // What only stopped because the agent was told to stop says nothing.
 func (a *Agent) holdBack(ctx context.Context, err error) {
-	path := filepath.Join(a.state, heldName)
 	switch {
 	case err == nil:
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := a.drop(heldName); err != nil {
 			a.log.Warn("the hold on renewals is not lifted", "error", err)
 		}
 	case ctx.Err() == nil && notServed(err):
 		h := hold{Configuration: a.fingerprint(), Until: a.now().Add(a.holdTime()), Failure: failure(err)}
-		text, err := json.MarshalIndent(h, "", "  ")
-		if err == nil {
-			err = a.replace(heldName, append(text, '\n'))
-		}
-		if err != nil {
+		if err := a.keep(heldName, h); err != nil {
 			a.log.Warn("the hold on renewals is not written", "error", err)
 		}
 	}

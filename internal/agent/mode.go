@@ -27,7 +27,7 @@ func (a *Agent) chooseModes(ctx context.Context, prover *host.Prover, orders []*
 			}
 		}
 		if cannot == nil {
-			cannot = a.keeps(ctx, prover, policy)
+			cannot = a.underRoot(ctx, prover, func() error { return try(ctx, prover, policy) })
 		}
 		if passing(ctx, cannot) {
 			return at(StepTPM, o.cert.Name, cannot)
@@ -54,17 +54,7 @@ func strongest(c *config.Certificate, cannot error) (mode issuer.Mode, why strin
 	}
 }
 
-// keeps tries whether the TPM keeps something under policy.
-func (a *Agent) keeps(ctx context.Context, prover *host.Prover, policy issuer.Policy) error {
-	err := try(ctx, prover, policy)
-	if errors.Is(err, host.ErrStorage) { // the record is of another storage root
-		if err = prover.DoubtStorage(ctx); err == nil {
-			err = try(ctx, prover, policy)
-		}
-	}
-	return err
-}
-
+// try has the TPM keep something under policy, to see whether it can.
 func try(ctx context.Context, prover *host.Prover, policy issuer.Policy) error {
 	storage, err := prover.Storage(ctx)
 	if err != nil {

@@ -14,11 +14,10 @@ import (
 
 // Outcome tells what a renewal did.
 type Outcome struct {
-	Host         string                 `json:"host"`                  // the server's name for this host
-	Generation   int                    `json:"generation"`            // of Keylime's set, else of the first
-	Generations  map[string]int         `json:"generations,omitempty"` // of the others, by certificate
-	Renewed      []string               `json:"renewed"`               // names of certificates
-	Restarted    []string               `json:"restarted"`             // names of services
+	Host string `json:"host"` // the server's name for this host
+	InUse
+	Renewed      []string               `json:"renewed"`   // names of certificates
+	Restarted    []string               `json:"restarted"` // names of services
 	Certificates []install.Certificate  `json:"certificates"`
 	Spent        map[Step]time.Duration `json:"spent_ns"`
 	TPMCommands  map[string]int         `json:"tpm_commands"`      // by name, as in TPM 2.0 Part 2, 6.5.2
@@ -139,34 +138,30 @@ func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Out
 		return at(StepInstall, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
-	outcome.installed(s, change, a.sets()[0].name)
-	err = change.Reload(ctx)
+	outcome.InUse.set(s.name, change.Generation(), s.name == a.sets()[0].name)
+	outcome.Restarted = append(outcome.Restarted, restarted(s, change)...)
+	certificates, err := serve(ctx, s, change, w)
+	outcome.Certificates = append(outcome.Certificates, certificates...)
+	return err
+}
+
+// serve restarts what reads a set that was switched to and asks what is served. It
+// gives the certificates of the set; where one of them is not served, the set before
+// is put back.
+func serve(ctx context.Context, s set, change *install.Change, w *stopwatch) ([]install.Certificate, error) {
+	err := change.Reload(ctx)
 	if w.lap(StepReload); err != nil {
-		return rollBack(ctx, change, StepReload, err)
+		return nil, rollBack(ctx, change, StepReload, err)
 	}
 	err = change.Probe(ctx)
 	if w.lap(StepProbe); err != nil {
-		return rollBack(ctx, change, StepProbe, err)
+		return nil, rollBack(ctx, change, StepProbe, err)
 	}
 	current, err := s.install.Current()
 	if err != nil {
-		return at(StepInstall, "", err)
+		return nil, at(StepInstall, "", err)
 	}
-	outcome.Certificates = append(outcome.Certificates, current.Certificates...)
-	return nil
-}
-
-// installed notes a set that was switched to.
-func (o *Outcome) installed(s set, change *install.Change, first string) {
-	if s.name == first {
-		o.Generation = change.Generation()
-	} else {
-		if o.Generations == nil {
-			o.Generations = map[string]int{}
-		}
-		o.Generations[s.name] = change.Generation()
-	}
-	o.Restarted = append(o.Restarted, restarted(s, change)...)
+	return current.Certificates, nil
 }
 
 // restarted names the services that read a set: those of Keylime by profile, another

@@ -36,15 +36,8 @@ func (a *Agent) Rollback(ctx context.Context, certificate string) (returned *Ret
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
 	returned = &Returned{Generation: change.Generation(), From: current.Generation, Restarted: restarted(s, change)}
-	if err := change.Reload(ctx); err != nil {
-		return nil, rollBack(ctx, change, StepReload, err)
+	if returned.Certificates, err = serve(ctx, s, change, newStopwatch()); err != nil {
+		return nil, err
 	}
-	if err := change.Probe(ctx); err != nil {
-		return nil, rollBack(ctx, change, StepProbe, err)
-	}
-	if current, err = s.install.Current(); err != nil {
-		return nil, at(StepInstall, "", err)
-	}
-	returned.Certificates = current.Certificates
 	return returned, nil
 }

@@ -20,6 +20,23 @@ type set struct {
 	certs   []*config.Certificate
 }
 
+// InUse is which generation of each set is in use.
+type InUse struct {
+	Generation  int            `json:"generation"`            // of Keylime's set, else of the first
+	Generations map[string]int `json:"generations,omitempty"` // of the others, by certificate
+}
+
+func (u *InUse) set(name string, generation int, first bool) {
+	if first {
+		u.Generation = generation
+		return
+	}
+	if u.Generations == nil {
+		u.Generations = map[string]int{}
+	}
+	u.Generations[name] = generation
+}
+
 // sets are those of the configuration, Keylime's first.
 func (a *Agent) sets() []set {
 	keylime := a.keylimeSet()

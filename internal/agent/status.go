@@ -52,7 +52,7 @@ func (a *Agent) remember(outcome *Outcome, err error) {
 	} else {
 		r.Failure = failure(err)
 	}
-	if err := a.write(r); err != nil {
+	if err := a.keep(recordName, r); err != nil {
 		a.log.Warn("status is not written", "error", err)
 	}
 }
@@ -84,17 +84,13 @@ func failure(err error) *Failure {
 	return f
 }
 
-func (a *Agent) write(r Record) error {
-	text, err := json.MarshalIndent(r, "", "  ")
+// keep writes a value as the JSON file of this name in the state folder, whole, so
+// that a reader never sees half of one.
+func (a *Agent) keep(name string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	return a.replace(recordName, append(text, '\n'))
-}
-
-// replace writes a file of the state folder whole, so that a reader never sees
-// half of one.
-func (a *Agent) replace(name string, text []byte) error {
 	if err := os.MkdirAll(a.state, 0o700); err != nil {
 		return err
 	}
@@ -102,12 +98,20 @@ func (a *Agent) replace(name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), filepath.Join(a.state, name))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// drop removes a file of the state folder, if it is there.
+func (a *Agent) drop(name string) error {
+	if err := os.Remove(filepath.Join(a.state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -130,10 +134,9 @@ func (a *Agent) recall() (r Record) {
 // Status is what is installed on this host and what the last renewals did.
 type Status struct {
 	Record
-	Generation   int              `json:"generation"`            // of Keylime's set, else of the first; -1: it is not installed
-	Generations  map[string]int   `json:"generations,omitempty"` // of the others, by certificate
-	Unproven     bool             `json:"unproven,omitempty"`    // its installation ended in the middle: a renewal is due
-	Damage       []install.Damage `json:"damage,omitempty"`      // installed files that somebody else has changed
+	InUse                         // -1: it is not installed
+	Unproven     bool             `json:"unproven,omitempty"` // its installation ended in the middle: a renewal is due
+	Damage       []install.Damage `json:"damage,omitempty"`   // installed files that somebody else has changed
 	Certificates []Certificate    `json:"certificates"`
 	NextRenewal  time.Time        `json:"next_renewal,omitzero"`         // zero: now
 	NoTPMKeys    []Reader         `json:"cannot_use_tpm_keys,omitempty"` // see [Agent.WithoutTPMKeys]
@@ -156,7 +159,7 @@ func (s *Status) Due() time.Time { return bounded(s.NextRenewal, s.RenewBy) }
 
 // Status reads what is on disk. It asks no service; Verify does.
 func (a *Agent) Status() (*Status, error) {
-	s := &Status{Record: a.recall(), Generation: -1, NoTPMKeys: a.WithoutTPMKeys(), Remarks: a.Remarks()}
+	s := &Status{Record: a.recall(), InUse: InUse{Generation: -1}, NoTPMKeys: a.WithoutTPMKeys(), Remarks: a.Remarks()}
 	for at, one := range a.sets() {
 		if err := a.describeSet(s, one, at == 0); err != nil {
 			return nil, err
@@ -177,14 +180,7 @@ func (a *Agent) describeSet(s *Status, one set, first bool) error {
 	}
 	if err == nil {
 		s.Unproven, s.Damage = s.Unproven || current.Unproven, append(s.Damage, current.Damage...)
-		if first {
-			s.Generation = current.Generation
-		} else {
-			if s.Generations == nil {
-				s.Generations = map[string]int{}
-			}
-			s.Generations[one.name] = current.Generation
-		}
+		s.InUse.set(one.name, current.Generation, first)
 	}
 	for _, c := range one.certs {
 		if c.Usage() == config.Root {
