@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
 )
@@ -165,13 +164,12 @@ func (c *Change) judgeFound(f *beneath.File) error {
 	for _, m := range c.plan.members {
 		owners = append(owners, m.owner.UID)
 	}
-	known, err := c.installer.accounts().Find(keylimeUser)
-	var unknown account.UnknownError
-	switch {
-	case err == nil:
-		owners = append(owners, known.UID)
-	case !errors.As(err, &unknown):
+	keylime, known, err := c.installer.keylimeAccount()
+	if err != nil {
 		return err
+	}
+	if known {
+		owners = append(owners, keylime.UID)
 	}
 	if !slices.Contains(owners, f.UID) {
 		return fmt.Errorf("it belongs to user %d", f.UID)

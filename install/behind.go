@@ -24,25 +24,16 @@ import (
 // they were not restarted since, or came up in between. It changes nothing and takes
 // no lock. Items need neither chain nor key.
 func (i *Installer) Behind(ctx context.Context, items []Item) ([]string, error) {
-	configured := make([]Item, 0, len(items))
-	for _, item := range items {
-		item.Chain, item.Key = nil, nil
-		configured = append(configured, item)
-	}
-	p, err := i.makePlan(ctx, configured)
+	p, err := i.makePlan(ctx, withoutBytes(items))
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
-	s, err := openStore(i.root(), i.stateDir(), i.set())
+	s, number, err := i.openCurrent()
 	if err != nil {
-		return nil, errors.Join(ErrNotInstalled, err)
-	}
-	defer s.close()
-	number, err := s.current()
-	if err != nil || number == none {
 		return nil, err
 	}
+	defer s.close()
 	var names []string
 	for _, one := range p.services {
 		if s.behind(ctx, p, one, number) {

@@ -288,12 +288,16 @@ func (c *Change) concerned(before, files []beneath.File) []served {
 		fresh := slices.ContainsFunc(c.plan.members, func(m member) bool {
 			return m.profile.Service == s.profile.Name && (m.fresh != nil || other[m.profile.Bundle()])
 		})
-		told := slices.ContainsFunc(c.written, func(w keylime.Written) bool { return w.Changed && w.Component == s.profile.Component })
-		if fresh || told || c.suspect(s.profile.Name) {
+		if fresh || c.toldAnew(s) || c.suspect(s.profile.Name) {
 			services = append(services, s)
 		}
 	}
 	return services
+}
+
+// toldAnew reports that the configuration of a service's component has changed.
+func (c *Change) toldAnew(s served) bool {
+	return slices.ContainsFunc(c.written, func(w keylime.Written) bool { return w.Changed && w.Component == s.profile.Component })
 }
 
 // Close prunes all sets but the current one, the one before it and what was found

@@ -257,12 +257,21 @@ func (i *Installer) ownerOfCommand(item Item) (account.Account, error) {
 		owner, err := i.accounts().Find(item.Service.User)
 		return owner, explainUser(err)
 	}
-	owner, err := i.accounts().Find(keylimeUser)
-	var unknown account.UnknownError
-	if errors.As(err, &unknown) {
-		return i.accounts().ByUID(0, 0), nil
+	owner, known, err := i.keylimeAccount()
+	if err == nil && !known {
+		owner = i.accounts().ByUID(0, 0)
 	}
 	return owner, err
+}
+
+// keylimeAccount is that of [keylimeUser], which need not be there.
+func (i *Installer) keylimeAccount() (a account.Account, known bool, err error) {
+	a, err = i.accounts().Find(keylimeUser)
+	var unknown account.UnknownError
+	if errors.As(err, &unknown) {
+		return a, false, nil
+	}
+	return a, err == nil, err
 }
 
 // planDropIns makes the drop-ins, refuses what would override them, and tells of

@@ -204,8 +204,7 @@ func (c *Change) differing(now, then []beneath.File) []served {
 			return m.profile.Service == s.profile.Name && (otherFile(now, then, m.item.Name+".crt") ||
 				otherFile(now, then, m.item.Name+".key") || otherFile(now, then, m.profile.Bundle()) || m.profile.RootOnly && otherFile(now, then, keylime.RootFile))
 		})
-		told := slices.ContainsFunc(c.written, func(w keylime.Written) bool { return w.Changed && w.Component == s.profile.Component })
-		if other || told || c.suspect(s.profile.Name) {
+		if other || c.toldAnew(s) || c.suspect(s.profile.Name) {
 			services = append(services, s)
 		}
 	}

@@ -225,11 +225,6 @@ func (c *Change) writeFolder(files []beneath.File) error {
 	return errors.Join(dir.Sync(), c.config.Sync())
 }
 
-// A stopper is a service that can be left stopped.
-type stopper interface {
-	Stop(ctx context.Context) error
-}
-
 // putBackServices restarts what ran before us, so that it reads what is there now,
 // and stops what did not run.
 func (c *Change) putBackServices(ctx context.Context, done *Uninstalled) error {
@@ -243,9 +238,9 @@ func (c *Change) putBackServices(ctx context.Context, done *Uninstalled) error {
 		if c.ranBefore(s) {
 			done.Restarted = append(done.Restarted, s.controller.Name())
 			errs = append(errs, restartAlone(ctx, s))
-		} else if stops, can := s.controller.(stopper); can {
+		} else {
 			done.Stopped = append(done.Stopped, s.controller.Name())
-			errs = append(errs, stops.Stop(ctx))
+			errs = append(errs, s.controller.Stop(ctx))
 		}
 		cancel()
 	}

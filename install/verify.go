@@ -54,12 +54,7 @@ func (i *Installer) Verify(ctx context.Context, items []Item) []Finding {
 // survey looks up what is configured and reads what is installed. The plan is the
 // caller's to close.
 func (i *Installer) survey(ctx context.Context, items []Item) (*plan, []beneath.File, error) {
-	configured := make([]Item, 0, len(items))
-	for _, item := range items {
-		item.Chain, item.Key, item.CA = nil, nil, nil
-		configured = append(configured, item)
-	}
-	p, err := i.makePlan(ctx, configured)
+	p, err := i.makePlan(ctx, withoutBytes(items))
 	if err != nil {
 		return nil, nil, err
 	}

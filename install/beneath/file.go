@@ -56,22 +56,11 @@ func fill(file *os.File, f File) error {
 // Read returns a regular file with one link and at most limit bytes.
 // Others are ErrNotPlain or ErrTooLarge, a missing one is fs.ErrNotExist.
 func (d *Dir) Read(name string, limit int64) (File, error) {
-	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
-		return File{}, d.fail("read", name, ErrNotPlain)
-	}
+	file, stat, err := d.openPlain("read", name)
 	if err != nil {
 		return File{}, err
 	}
-	file := os.NewFile(uintptr(fd), d.at(name))
 	defer file.Close()
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return File{}, d.fail("stat", name, err)
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
-		return File{}, d.fail("read", name, ErrNotPlain)
-	}
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return File{}, err
@@ -85,26 +74,38 @@ func (d *Dir) Read(name string, limit int64) (File, error) {
 // Own sets owner and mode of a regular file with one link; others are
 // ErrNotPlain.
 func (d *Dir) Own(name string, mode uint32, uid, gid int) error {
-	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
-		return d.fail("chown", name, ErrNotPlain)
-	}
+	file, _, err := d.openPlain("chown", name)
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), d.at(name))
 	defer file.Close()
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return d.fail("stat", name, err)
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
-		return d.fail("chown", name, ErrNotPlain)
-	}
-	if err := own(fd, d.at(name), mode, uid, gid); err != nil {
+	if err := own(int(file.Fd()), file.Name(), mode, uid, gid); err != nil {
 		return err
 	}
 	return file.Sync()
+}
+
+// openPlain opens a regular file with one link, for the operation op; others are
+// ErrNotPlain.
+func (d *Dir) openPlain(op, name string) (*os.File, *unix.Stat_t, error) {
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return nil, nil, d.fail(op, name, ErrNotPlain)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(fd), d.at(name))
+	var stat unix.Stat_t
+	if err = unix.Fstat(fd, &stat); err != nil {
+		err = d.fail("stat", name, err)
+	} else if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
+		err = d.fail(op, name, ErrNotPlain)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, &stat, nil
 }
 
 // Kind of an entry.

@@ -38,11 +38,6 @@ func finding(stops bool, hint, path, key string, cause error) Finding {
 	return Finding{Path: path, Key: key, Stops: stops, Err: remedy.Errorf(hint, "%s: %w", where, cause)}
 }
 
-// CheckOverrides returns every finding of Examine that stops, joined.
-func (d DropIn) CheckOverrides(root string, environment []string) error {
-	return Stopping(d.Examine(root, environment))
-}
-
 // Stopping joins the findings that stop; nil where there is none.
 func Stopping(found []Finding) error {
 	var errs []error

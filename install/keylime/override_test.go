@@ -203,3 +203,8 @@ func TestAgentOverrides(t *testing.T) {
 		t.Errorf("environment: %v", err)
 	}
 }
+
+// CheckOverrides returns every finding of Examine that stops, joined.
+func (d DropIn) CheckOverrides(root string, environment []string) error {
+	return Stopping(d.Examine(root, environment))
+}
