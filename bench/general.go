@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,15 +152,20 @@ func refusedByNginx(ctx context.Context, h *world.Host) (refused int64, err erro
 	return wrong.Load(), err
 }
 
-// handshake tries one. Whose certificate it is does not matter: omen-agent's own probe
-// looks at that.
+// handshake tries one with nginx.
 func handshake(ctx context.Context) error {
-	dialing, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}} //nolint:gosec // nothing is sent
-	connection, err := dialer.DialContext(dialing, "tcp", webAddress)
+	connection, err := dial(ctx, webAddress, 10*time.Second)
 	if err != nil {
 		return err
 	}
 	return connection.Close()
+}
+
+// dial makes one handshake. Whose certificate it is does not matter: omen-agent's own
+// probes look at that.
+func dial(ctx context.Context, address string, limit time.Duration) (net.Conn, error) {
+	dialing, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}} //nolint:gosec // nothing is sent
+	return dialer.DialContext(dialing, "tcp", address)
 }

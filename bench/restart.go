@@ -53,10 +53,13 @@ func endSession(session string) error {
 	}
 	signal(syscall.SIGTERM)
 	for len(inSession(session)) > 0 {
+		if time.Since(began) > 20*time.Second {
+			return fmt.Errorf("session %s does not end", session)
+		}
 		if time.Since(began) > 10*time.Second {
 			signal(syscall.SIGKILL)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // nobody tells of the end of another's processes
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -124,13 +123,9 @@ func (w *watch) until(ctx context.Context, after time.Time) error {
 // poll is how often is tried: a hundredth of the shortest interruption.
 const poll = 10 * time.Millisecond
 
-// once tries one handshake. Whose certificate it is does not matter: omen-agent's own
-// probes look at that.
+// once tries one handshake.
 func (w *watch) once(ctx context.Context) error {
-	dialing, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}} //nolint:gosec // nothing is sent
-	connection, err := dialer.DialContext(dialing, "tcp", w.address)
+	connection, err := dial(ctx, w.address, time.Second)
 	now := time.Now()
 	if err == nil {
 		if !w.last.IsZero() {

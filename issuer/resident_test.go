@@ -47,17 +47,7 @@ func openStorage(t *testing.T, sim *tpmsim.TPM) *tpm.Storage {
 // persist keeps the standard storage root where machines have it.
 func persist(t *testing.T, sim *tpmsim.TPM) {
 	t.Helper()
-	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(sim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = tpm2.EvictControl{
-		Auth: tpm2.TPMRHOwner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: tpm.SRKHandle,
-	}.Execute(sim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := (tpm2.FlushContext{FlushHandle: made.ObjectHandle}).Execute(sim); err != nil {
+	if _, err := sim.Persist(tpm2.TPMRHOwner, tpm.SRKHandle, tpm2.ECCSRKTemplate); err != nil {
 		t.Fatal(err)
 	}
 }
