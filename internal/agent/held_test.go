@@ -29,6 +29,7 @@ func TestRefusedSetIsNotTriedInALoop(t *testing.T) {
 		}
 	}
 	refused := &StepError{Step: StepProbe, Err: errors.New("another leaf is served"), RolledBack: true}
+	noSpace := &StepError{Step: StepInstall, Err: errors.New("no space")}
 	ended, stop := context.WithCancel(t.Context())
 	stop()
 	for _, row := range []struct {
@@ -38,7 +39,9 @@ func TestRefusedSetIsNotTriedInALoop(t *testing.T) {
 		held bool
 	}{
 		{"denied", t.Context(), &StepError{Step: StepLogin, Err: errors.New("denied")}, false},
-		{"no space", t.Context(), &StepError{Step: StepInstall, Err: errors.New("no space")}, false},
+		{"no space", t.Context(), noSpace, false},
+		{"no space for one, another not served", t.Context(), joined([]error{noSpace, refused}), true},
+		{"served again", t.Context(), nil, false},
 		{"stopped in between", ended, refused, false},
 		{"not served", t.Context(), refused, true},
 		{"does not start", t.Context(), &StepError{Step: StepReload, Err: errors.New("exit status 1")}, true},

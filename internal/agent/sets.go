@@ -102,9 +102,24 @@ func (a *Agent) deployAll(ctx context.Context, orders []*order, outcome *Outcome
 	if done && len(errs) > 0 {
 		a.log.Warn("some sets are renewed, others are not", "not renewed", a.failed)
 	}
+	return joined(errs)
+}
+
+// joined has in front what came to its restarts: errors.As finds that first, and it
+// decides how long the next attempt is held back.
+func joined(errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]
 	}
+	slices.SortStableFunc(errs, func(a, b error) int {
+		switch {
+		case notServed(a) == notServed(b):
+			return 0
+		case notServed(a):
+			return -1
+		}
+		return 1
+	})
 	return errors.Join(errs...)
 }
 
