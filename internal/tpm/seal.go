@@ -169,7 +169,10 @@ func sealTemplate(policy tpm2.TPM2BDigest) tpm2.TPMTPublic {
 }
 
 // Unseal gives the secret back, or ErrState, or ErrStorage. It comes from the TPM
-// encrypted, as it went there.
+// encrypted, as it went there. What the persistent root has not sealed may be of the
+// one that is made for each use: which of the two a machine has changes when another
+// program persists one, or takes it away. Only the root that sealed it gives it back,
+// so that trying the second shows nothing to anybody.
 func (s *Storage) Unseal(ctx context.Context, blob Blob, policy SealPolicy) (secret []byte, err error) {
 	if err := policy.Check(); err != nil {
 		return nil, err
@@ -177,6 +180,20 @@ func (s *Storage) Unseal(ctx context.Context, blob Blob, policy SealPolicy) (sec
 	if err := s.release(ctx); err != nil {
 		return nil, err
 	}
+	secret, err = s.unsealHere(ctx, blob, policy)
+	if s.persistent && errors.Is(err, ErrStorage) && ctx.Err() == nil {
+		made := &Storage{tpm: s.tpm}
+		if again, other := made.unsealHere(ctx, blob, policy); !errors.Is(other, ErrStorage) {
+			secret, err = again, other
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unseal: %w", err)
+	}
+	return secret, nil
+}
+
+func (s *Storage) unsealHere(ctx context.Context, blob Blob, policy SealPolicy) (secret []byte, err error) {
 	// The session is salted to the storage root, so that one is loaded as long.
 	err = s.with(ctx, func(parent Key) (err error) {
 		object, err := s.loadUnder(ctx, parent, blob)
@@ -189,7 +206,7 @@ func (s *Storage) Unseal(ctx context.Context, blob Blob, policy SealPolicy) (sec
 	})
 	if err != nil {
 		clear(secret)
-		return nil, fmt.Errorf("unseal: %w", err)
+		return nil, err
 	}
 	return secret, nil
 }

@@ -188,3 +188,55 @@ func TestPCRMovesBeforeUnseal(t *testing.T) {
 		})
 	}
 }
+
+// Another program persists a storage root, or takes it away: what was sealed before
+// comes back all the same, by the record of the time after or of the time before.
+func TestSecretOfTheOtherRoot(t *testing.T) {
+	t.Run("another root was persisted", func(t *testing.T) {
+		sim := tpmsim.Start(t)
+		blob, policy, _ := sealOn(t, sim)
+		if _, err := sim.Persist(tpm2.TPMRHOwner, tpm.SRKHandle, tpm2.ECCSRKTemplate); err != nil {
+			t.Fatal(err)
+		}
+		checkComesBack(t, sim, nil, blob, policy)
+	})
+	t.Run("the root was evicted", func(t *testing.T) {
+		sim := tpmsim.Start(t)
+		persistRoot(t, sim)
+		blob, policy, known := sealOn(t, sim)
+		if err := sim.Evict(tpm.SRKHandle); err != nil {
+			t.Fatal(err)
+		}
+		checkComesBack(t, sim, known, blob, policy)
+	})
+}
+
+// sealOn seals to PCR 7 as it is.
+func sealOn(t *testing.T, sim *tpmsim.TPM) (tpm.Blob, tpm.SealPolicy, *tpm.StorageRoot) {
+	t.Helper()
+	policy := present(t, sim, 7)
+	opened, _ := open(t, sim)
+	storage := findRoot(t, opened, nil)
+	blob, err := storage.Seal(t.Context(), secret, policy)
+	known := storage.Root()
+	if err := errors.Join(err, opened.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return blob, policy, known
+}
+
+// checkComesBack wants the secret now, and not in another state of the machine.
+func checkComesBack(t *testing.T, sim *tpmsim.TPM, known *tpm.StorageRoot, blob tpm.Blob, policy tpm.SealPolicy) {
+	t.Helper()
+	opened, _ := open(t, sim)
+	if got, err := findRoot(t, opened, known).Unseal(t.Context(), blob, policy); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("%v", err)
+	}
+	if err := errors.Join(opened.Close(), sim.Extend(7, tpm2.TPMAlgSHA256, event)); err != nil {
+		t.Fatal(err)
+	}
+	opened, _ = open(t, sim)
+	if _, err := findRoot(t, opened, known).Unseal(t.Context(), blob, policy); !errors.Is(err, tpm.ErrState) {
+		t.Errorf("in another state: %v", err)
+	}
+}
