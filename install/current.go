@@ -5,6 +5,7 @@ package install
 import (
 	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,13 @@ type Certificate struct {
 	KeyPlace   string    `json:"-"` // KeyInFile, KeySealed or KeyInTPM
 	Sealed     []byte    `json:"-"` // what a sealed key comes back from
 	NotGiven   bool      `json:"-"` // the plain form of a sealed key is not there
+}
+
+// Keyless reports that the key of a certificate is sealed and not where its service
+// reads it: not given out since the boot, taken away since, or another one by now.
+func (i *Installed) Keyless(certificate string) bool {
+	return slices.ContainsFunc(i.Certificates, func(c Certificate) bool { return c.Name == certificate && c.NotGiven }) ||
+		slices.ContainsFunc(i.Damage, func(d Damage) bool { return d.Certificate == certificate && d.Harm == PlainLost })
 }
 
 // Current describes what is installed; nothing is ErrNotInstalled. Files that

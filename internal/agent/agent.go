@@ -40,7 +40,8 @@ type Agent struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	failed   []string  // certificates of the sets that were not installed last
+	failed   []string  // certificates that are not as they should be, to be renewed before all others
+	soon     bool      // sealed keys were in somebody's way: look again before long
 	repaired time.Time // when spoiled files last made a renewal due
 }
 

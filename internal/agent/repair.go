@@ -72,7 +72,11 @@ func (a *Agent) watch(ctx context.Context, until time.Time) bool {
 		if a.spoiled(ctx) {
 			return true
 		}
-		if !a.await(ctx, earlier(until, a.now().Add(lookAgain))) {
+		look := lookAgain
+		if a.soon {
+			look = atLeast
+		}
+		if !a.await(ctx, earlier(until, a.now().Add(look))) {
 			return false
 		}
 		if !a.now().Before(until) {
@@ -81,32 +85,56 @@ func (a *Agent) watch(ctx context.Context, until time.Time) bool {
 	}
 }
 
-// spoiled mends what can be mended of the installed files and reports whether a
-// renewal has to mend the rest.
+// spoiled mends what can be mended of the installed files, also keys that are not
+// where their services read them, and reports whether a renewal has to mend the rest:
+// of the certificates that it is about, and of no others.
 func (a *Agent) spoiled(ctx context.Context) bool {
-	var damage []install.Damage
+	var names, keyless []string
 	for _, s := range a.sets() {
-		found, err := s.install.Repair()
-		if err != nil && !errors.Is(err, install.ErrBusy) {
-			a.log.Warn("installed files are not looked after", "set", s.name, "error", err)
-		}
-		if err == nil {
-			damage = append(damage, found...)
-		}
+		names = append(names, a.spoiledIn(s)...)
+		keyless = append(keyless, s.keyless()...)
 	}
-	renew := false
-	for _, d := range damage {
-		a.log.Warn("somebody has changed an installed file", "file", d.File, "harm", string(d.Harm), "mended", d.Mended)
-		if d.Harm == install.PlainLost && !a.unsealed(ctx) {
-			renew = true
-		}
-		for i := range a.config.Certificates {
-			renew = renew || d.Spoils(a.config.Certificates[i].Name)
-		}
+	if len(keyless) > 0 && !a.unsealed(ctx) {
+		names = append(names, keyless...)
 	}
-	if !renew || a.now().Sub(a.repaired) < betweenRepairs {
+	if len(names) == 0 || a.now().Sub(a.repaired) < betweenRepairs {
 		return false
 	}
-	a.repaired = a.now()
+	a.repaired, a.failed = a.now(), names
 	return true
+}
+
+// spoiledIn mends a set and names its certificates that cannot be carried over.
+func (a *Agent) spoiledIn(s set) (names []string) {
+	damage, err := s.install.Repair()
+	if err != nil {
+		if !errors.Is(err, install.ErrBusy) {
+			a.log.Warn("installed files are not looked after", "set", s.name, "error", err)
+		}
+		return nil
+	}
+	for _, d := range damage {
+		a.log.Warn("somebody has changed an installed file", "file", d.File, "harm", string(d.Harm), "mended", d.Mended)
+		for _, name := range s.names() {
+			if d.Spoils(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// keyless are the certificates of a set whose sealed key is not given out, or is
+// another one by now.
+func (s set) keyless() (names []string) {
+	current, err := s.install.Current()
+	if err != nil {
+		return nil // nothing is installed; or the renewal will say what is wrong
+	}
+	for _, name := range s.names() {
+		if current.Keyless(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
 )
 
@@ -60,17 +61,33 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// unsealed reports whether every sealed key of the current set is there. Where
-// nothing is installed none is missing.
+// unsealed reports that no sealed key of the current sets is lost. Where nothing is
+// installed none is missing; where the TPM or the sets cannot be asked just now nothing
+// is known, and it is tried again soon: a login would not help.
 func (a *Agent) unsealed(ctx context.Context) bool {
 	names, err := a.Unseal(ctx)
-	if err == nil || errors.Is(err, install.ErrNotInstalled) {
-		if len(names) > 0 {
-			a.log.Info("keys unsealed", "certificates", names)
-		}
+	if len(names) > 0 {
+		a.log.Info("keys unsealed", "certificates", names)
+	}
+	a.soon = notYet(ctx, err)
+	switch {
+	case err == nil || errors.Is(err, install.ErrNotInstalled):
+		return true
+	case a.soon:
+		a.log.Warn("keys do not come back yet", "error", err, "next", atLeast)
 		return true
 	}
 	a.log.Warn("keys do not come back; a fresh login decides", "error", err)
+	return false
+}
+
+// notYet reports that somebody is in the way of an unsealing, who will go away.
+func notYet(ctx context.Context, err error) bool {
+	for _, cause := range []error{host.ErrAbsent, host.ErrBusy, host.ErrDenied, host.ErrNoAnswer, host.ErrPCRMoved, install.ErrBusy} {
+		if errors.Is(err, cause) {
+			return ctx.Err() == nil
+		}
+	}
 	return false
 }
 
