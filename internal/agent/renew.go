@@ -138,7 +138,7 @@ func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Out
 		return at(StepInstall, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
-	outcome.InUse.set(s.name, change.Generation(), s.name == a.sets()[0].name)
+	outcome.uses(s.name, change.Generation(), s.name == a.sets()[0].name)
 	outcome.Restarted = append(outcome.Restarted, restarted(s, change)...)
 	certificates, err := serve(ctx, s, change, w)
 	outcome.Certificates = append(outcome.Certificates, certificates...)

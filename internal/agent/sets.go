@@ -26,7 +26,7 @@ type InUse struct {
 	Generations map[string]int `json:"generations,omitempty"` // of the others, by certificate
 }
 
-func (u *InUse) set(name string, generation int, first bool) {
+func (u *InUse) uses(name string, generation int, first bool) {
 	if first {
 		u.Generation = generation
 		return

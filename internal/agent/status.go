@@ -180,7 +180,7 @@ func (a *Agent) describeSet(s *Status, one set, first bool) error {
 	}
 	if err == nil {
 		s.Unproven, s.Damage = s.Unproven || current.Unproven, append(s.Damage, current.Damage...)
-		s.InUse.set(one.name, current.Generation, first)
+		s.uses(one.name, current.Generation, first)
 	}
 	for _, c := range one.certs {
 		if c.Usage() == config.Root {
