@@ -287,7 +287,7 @@ func (s Service) check(i int) *fault {
 			return at("probe", "host:port at which the service answers", "probe = %q: %w", s.Probe, err)
 		}
 	}
-	return nil
+	return s.checkPrograms(at)
 }
 
 func checkProbe(address string) error {

@@ -130,6 +130,10 @@ func (c *Certificate) checkFiles(i int) *fault {
 	case (f.PKCS12 == "") != (f.PasswordFile == ""):
 		return at("pkcs12", "give both pkcs12 and pkcs12_password_file, or none", "one of pkcs12 and pkcs12_password_file")
 	}
+	// There root replaces what stands at the folder, by a link.
+	if err := untrustedFolder(filepath.Dir(f.Folder)); err != nil {
+		return at("folder", `choose one whose way is root's alone, as "/etc/nginx/omen"; or chown root: and chmod go-w what the message names`, "folder = %q: %w", f.Folder, err)
+	}
 	if fault := c.checkFileNames(at); fault != nil || f.PKCS12 == "" {
 		return fault
 	}
@@ -142,7 +146,10 @@ func isFolder(path string) bool {
 
 // checkFileNames refuses names that would meet one another, or what is in every set.
 func (c *Certificate) checkFileNames(at atFunc) *fault {
-	taken := map[string]string{c.Name + ".crt": "certificate", c.Name + ".key": "key", "ca.crt": "ca", c.Name + ".sealed": "", c.Name + ".forms": ""}
+	taken := map[string]string{
+		c.Name + ".crt": "certificate", c.Name + ".key": "key", "ca.crt": "ca",
+		c.Name + ".sealed": "", c.Name + ".forms": "", c.Name + ".bundle.pem": "", c.Name + ".bundle.json": "",
+	}
 	for _, one := range c.Files.names() {
 		key, name := one[0], one[1]
 		if name == "" {
