@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/sys/unix"
@@ -56,12 +57,35 @@ func deviceID(socket string) string {
 	return fmt.Sprintf("%d:%d:%d.%09d", stat.Dev, stat.Ino, stat.Ctim.Sec, stat.Ctim.Nsec)
 }
 
+// open opens the list if it is a file with one name. Whoever may write the socket's
+// folder could put a pipe there, which is waited for, or a second name of a file
+// that is not theirs.
+func (l *ledger) open(access int) (*os.File, error) {
+	file, err := os.OpenFile(l.path, access|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !plain(info) {
+		err = fmt.Errorf("%s is not a file with one name", l.path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+func plain(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().IsRegular() && stat.Nlink == 1
+}
+
 // maxLedger bounds the file: a TPM has some three objects and three sessions.
 const maxLedger = 1 << 10
 
 // read gives the handles on the list, if it is of this TPM.
 func (l *ledger) read() (handles []tpm2.TPMHandle) {
-	file, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	file, err := l.open(os.O_RDONLY)
 	if err != nil {
 		return nil
 	}
@@ -89,7 +113,7 @@ func (l *ledger) write() {
 	for _, handle := range l.handles {
 		text = fmt.Appendf(text, "%08x\n", uint32(handle))
 	}
-	file, err := os.OpenFile(l.path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	file, err := l.open(os.O_WRONLY)
 	if err != nil {
 		return
 	}
