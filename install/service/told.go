@@ -82,11 +82,11 @@ func (t *Told) Restore(ctx context.Context) error { return t.Reload(ctx, t.spec.
 func (t *Told) Stop(context.Context) error { return nil }
 
 // Startable looks at the command, or for the process.
-func (t *Told) Startable(context.Context, []string) error {
+func (t *Told) Startable(ctx context.Context, _ []string) error {
 	if err := t.spec.Reload.check(t.spec.Program); err != nil {
 		return err
 	}
-	return t.Alive(context.Background())
+	return t.Alive(ctx)
 }
 
 // Since is not known where nothing tells which process it is.
