@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
@@ -160,6 +161,9 @@ func complete(files []beneath.File, record *foundFolder, copied []beneath.File, 
 // user, PEM throughout. Nobody but its owner may write the copy, and others may
 // not read it when it holds a key.
 func (c *Change) judgeFound(f *beneath.File) error {
+	if strings.HasSuffix(f.Name, sealedSuffix) || strings.HasSuffix(f.Name, formsSuffix) {
+		return errors.New("a file of that name says where a key of ours is") // and theirs would go to the tmpfs
+	}
 	owners := []int{0}
 	for _, m := range c.plan.members {
 		owners = append(owners, m.owner.UID)

@@ -106,6 +106,12 @@ func TestFolderThatIsNotTakenOver(t *testing.T) {
 		"bad PEM": func(h *host) {
 			h.write("etc/keylime/certs/x.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o600)
 		},
+		"named as if ours, sealed": func(h *host) {
+			h.write("etc/keylime/certs/verifier.sealed", "-----BEGIN X-----\nAAAA\n-----END X-----\n", 0o600)
+		},
+		"named as if ours, forms": func(h *host) {
+			h.write("etc/keylime/certs/verifier.forms", "-----BEGIN X-----\nAAAA\n-----END X-----\n", 0o600)
+		},
 		"too many":      func(h *host) { h.many() },
 		"named pipe":    func(h *host) { cell.Run(h.t, "mkfifo", h.path("etc/keylime/certs/pipe")) },
 		"service's own": func(h *host) { h.chown("etc/keylime/certs/verifier.key", 4712) },

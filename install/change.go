@@ -120,6 +120,9 @@ func (c *Change) look() ([]beneath.File, error) {
 	if c.found, err = c.readFound(); err != nil {
 		return nil, err
 	}
+	if err := c.found.moved(c.set().Folder); err != nil {
+		return nil, err
+	}
 	c.before = c.found
 	c.previous, err = c.provenSet()
 	return before, err

@@ -13,6 +13,7 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/remedy"
 )
 
 const (
@@ -20,10 +21,14 @@ const (
 	foundVersion = 1
 )
 
+// ErrMoved means that a set is installed at another folder than is configured.
+var ErrMoved = errors.New("the folder of an installed set cannot change")
+
 // found is how the host was before our first installation: what Uninstall puts
 // back. It is kept as long as anything of ours is installed.
 type found struct {
 	Version  int            `json:"version"`
+	At       string         `json:"at,omitempty"`        // where the link is
 	Folder   *foundFolder   `json:"folder,omitempty"`    // nil: nothing stood where the link is
 	MadeRoom bool           `json:"made_room,omitempty"` // nor was there a directory for it
 	DropIns  []foundDropIn  `json:"drop_ins"`
@@ -143,6 +148,15 @@ func (c *Change) readFound() (*found, error) {
 	return f, err
 }
 
+// moved refuses another folder than the link is at: what stood there would be put
+// back in the wrong place, and a link would stay behind that leads nowhere.
+func (f *found) moved(folder string) error {
+	if f == nil || f.At == "" || f.At == folder {
+		return nil
+	}
+	return remedy.Errorf("go back to folder = \""+f.At+"\", then omen-agent uninstall; after that change it", "this set is installed at %s, not at %s: %w", f.At, folder, ErrMoved)
+}
+
 func describeFolder(number int, self beneath.Info, files []beneath.File) *foundFolder {
 	folder := &foundFolder{Generation: number, Mode: self.Mode, UID: self.UID, GID: self.GID}
 	for _, f := range files {
@@ -164,6 +178,7 @@ func (c *Change) recordFound(ctx context.Context, folder *foundFolder) error {
 		*f = *c.found
 		f.DropIns, f.Services = slices.Clone(f.DropIns), slices.Clone(f.Services)
 	}
+	f.At = c.set().Folder
 	if folder != nil {
 		f.Folder = folder
 	}

@@ -15,6 +15,7 @@ import (
 
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/remedy"
 )
 
 // exactly is every path below a folder, with mode, owner and content.
@@ -249,4 +250,32 @@ func TestSecondAgentDuringReturnAndUninstall(t *testing.T) {
 		}
 	}
 	h.must(first.Close())
+}
+
+// The folder of an installed set is not another one all of a sudden: what was found at
+// the first would be put back at the second, and the first would lead nowhere.
+func TestFolderOfAnInstalledSetStays(t *testing.T) {
+	h := newHost(t)
+	item := h.web()
+	item.Files = Files{Combined: "web.pem"}
+	h.mkdir("etc/web/omen")
+	h.write("etc/web/omen/web.pem", string(item.Chain), 0o644)
+	h.must(h.renew(item))
+	here := h.installer.Set
+	h.installer.Set.Folder = "/etc/web/other"
+	before := h.snapshotNames("etc")
+	err := h.renew(item)
+	_, leave := h.installer.Uninstall(t.Context(), []Item{item})
+	if !errors.Is(err, ErrMoved) || !errors.Is(leave, ErrMoved) || !strings.Contains(remedy.Of(err), "/etc/web/omen") {
+		t.Errorf("renewed: %v; uninstalled: %v", err, leave)
+	}
+	if diff := cmp.Diff(before, h.snapshotNames("etc")); diff != "" {
+		t.Errorf("/etc changed:\n%s", diff)
+	}
+	h.installer.Set = here
+	_, err = h.installer.Uninstall(t.Context(), []Item{item})
+	h.must(err)
+	if text, err := os.ReadFile(h.path("etc/web/omen/web.pem")); err != nil || string(text) != string(item.Chain) {
+		t.Errorf("as found: %q, %v", text, err)
+	}
 }
