@@ -199,8 +199,8 @@ func withoutForms(before []beneath.File) []beneath.File {
 	})
 }
 
-// formsFit reports that the forms that hold a certificate's key are there.
-func formsFit(files []beneath.File, name string) bool {
+// formsFit reports that the forms that hold a certificate's key are there, and hold it.
+func formsFit(root string, files []beneath.File, name string) bool {
 	all := formsOf(files, name)
 	if all == nil {
 		return true
@@ -209,13 +209,10 @@ func formsFit(files []beneath.File, name string) bool {
 	chain, _ := file(files, name+".crt")
 	return !slices.ContainsFunc(all.Files, func(f form) bool {
 		there, _ := file(files, f.Name)
-		switch {
-		case !f.holdsKey():
+		if !f.holdsKey() {
 			return false
-		case f.Kind == formPKCS12: // salted anew each time
-			return len(there.Content) == 0
 		}
-		want, err := f.content("", key.Content, chain.Content, nil)
+		want, err := f.content(root, key.Content, chain.Content, nil)
 		return err != nil || !bytes.Equal(there.Content, want)
 	})
 }
@@ -261,5 +258,5 @@ func (s store) examineForm(number int, name string) (bool, error) {
 		return false, err
 	}
 	certificate, _, isForm := formIn(files, name)
-	return !isForm || formsFit(files, certificate), nil
+	return !isForm || formsFit(s.root, files, certificate), nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -67,6 +68,9 @@ type foundService struct {
 func (f *found) check() error {
 	if f.Version != foundVersion {
 		return fmt.Errorf("record of version %d", f.Version)
+	}
+	if f.At != "" && (!path.IsAbs(f.At) || path.Clean(f.At) != f.At || f.At == "/") {
+		return fmt.Errorf("record of an impossible folder %q", f.At)
 	}
 	if len(f.DropIns) > maxEntries || len(f.Services) > maxEntries {
 		return errors.New("record is too long")

@@ -3,9 +3,13 @@
 package install
 
 import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 
@@ -34,12 +38,32 @@ func pkcs12File(root, passwordFile string, key []byte, chain []*x509.Certificate
 	if err != nil {
 		return nil, err
 	}
-	content, err := pkcs12.Modern2023.Encode(signer, chain[0], chain[1:], password)
+	salts, err := saltsOf(key, chain, password)
+	if err != nil {
+		return nil, err
+	}
+	content, err := pkcs12.Modern2023.WithRand(salts).Encode(signer, chain[0], chain[1:], password)
 	if err != nil {
 		return nil, errors.New("the PKCS#12 file cannot be made") // what is wrapped may tell of the key
 	}
 	return content, nil
 }
+
+// saltsOf is what the salts of a PKCS#12 file are read from: bound to all that goes in,
+// so that the same is written again and the bytes tell whether a file is ours. A key
+// has the entropy, and says nothing of itself (RFC 5869).
+func saltsOf(key []byte, chain []*x509.Certificate, password string) (io.Reader, error) {
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c.Raw)
+	}
+	h.Write([]byte(password))
+	salts, err := hkdf.Key(sha256.New, key, h.Sum(nil), "omen PKCS#12 salts", saltBytes)
+	return bytes.NewReader(salts), err
+}
+
+// saltBytes is more than a file with one key and one chain has of salts and IVs.
+const saltBytes = 512
 
 // readPassword reads a password that root alone can have written and read.
 func readPassword(root, name string) (string, error) {

@@ -53,8 +53,7 @@ func (c *Change) canStart(ctx context.Context, s served, files []beneath.File) e
 	if err := s.controller.Startable(ctx, c.paths(s)); err != nil && !s.idle(ctx) {
 		return err
 	}
-	// Configuration is read before run_as is taken on.
-	if err := c.readsConfig(s); !s.general() && err != nil {
+	if err := c.readsConfig(s); err != nil {
 		return err
 	}
 	known := authorities{}
@@ -102,6 +101,9 @@ func (c *Change) configOf(s served) string {
 const maxSettings = 1 << 20
 
 func (c *Change) readsConfig(s served) error {
+	if s.general() {
+		return nil // of its configuration we know nothing
+	}
 	if _, err := service.ReadAs(c.installer.root(), s.controller.Account(), c.configOf(s), maxSettings); err != nil {
 		return unreadable(c.configOf(s), err)
 	}

@@ -219,7 +219,7 @@ func (s store) unsealAll(ctx context.Context, number int, files []beneath.File, 
 	var errs []error
 	for _, sealed := range files {
 		name, isSealed := strings.CutSuffix(sealed.Name, sealedSuffix)
-		if !isSealed || plainFits(files, name) && formsFit(files, name) {
+		if !isSealed || plainFits(files, name) && formsFit(s.root, files, name) {
 			continue
 		}
 		if err := s.unseal(ctx, number, files, sealed, open); err != nil {

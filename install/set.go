@@ -3,8 +3,11 @@
 package install
 
 import (
+	"errors"
+	"io/fs"
 	"path"
 
+	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
 )
 
@@ -30,3 +33,46 @@ func (s Set) parkedFolder() string { return "." + s.link() + ".omen-old" }
 // foundFolder is where an uninstallation makes the folder that people had, before
 // it takes the link's place.
 func (s Set) foundFolder() string { return "." + s.link() + ".omen-found" }
+
+// Sets are those that something is installed of on this host, also of earlier
+// configurations, in the order of their names.
+func (i *Installer) Sets() ([]Set, error) {
+	state, err := beneath.Open(i.root(), i.stateDir())
+	if err != nil {
+		return nil, ignoreAbsent(err)
+	}
+	defer state.Close()
+	names, err := state.Names()
+	if err != nil {
+		return nil, err
+	}
+	var sets []Set
+	for _, name := range names {
+		found := &found{}
+		switch err := readFoundOf(state, name, found); {
+		case err == nil && found.At != "":
+			sets = append(sets, Set{Name: name, Folder: found.At})
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	return sets, nil
+}
+
+// readFoundOf reads the record of one folder of generations. What is no folder has
+// none.
+func readFoundOf(state *beneath.Dir, name string, f *found) error {
+	info, err := state.Stat(name)
+	if err == nil && info.Kind != beneath.Folder {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
+	set, err := state.Sub(name)
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	return readRecord(set, foundName, f)
+}

@@ -24,15 +24,8 @@ type Forgotten struct {
 // sealed keys would not come back at the next boot. OpenBao is not told: its
 // record of this host stays until an operator deletes it.
 func (a *Agent) Forget(ctx context.Context) (forgotten *Forgotten, err error) {
-	for _, s := range append(a.sets(), a.keylimeSet()) {
-		current, err := s.install.Current()
-		if err == nil {
-			return nil, at(StepInstall, "", remedy.Errorf("omen-agent uninstall puts the host back as it was found; then forget",
-				"generation %d of set %s is installed", current.Generation, s.name))
-		}
-		if !errors.Is(err, install.ErrNotInstalled) {
-			return nil, at(StepInstall, "", err)
-		}
+	if err := a.nothingInstalled(); err != nil {
+		return nil, at(StepInstall, "", err)
 	}
 	prover, err := host.Open(ctx, a.tpm)
 	if err != nil {
@@ -47,4 +40,22 @@ func (a *Agent) Forget(ctx context.Context) (forgotten *Forgotten, err error) {
 		return nil, at(StepTPM, "", fmt.Errorf("remove state: %w", err))
 	}
 	return &Forgotten{AKEvicted: evicted, State: a.state}, nil
+}
+
+func (a *Agent) nothingInstalled() error {
+	orphans, err := a.orphans()
+	if err != nil {
+		return err
+	}
+	for _, s := range append(a.sets(), orphans...) {
+		current, err := s.install.Current()
+		if err == nil {
+			return remedy.Errorf("omen-agent uninstall puts the host back as it was found; then forget",
+				"generation %d of set %s is installed", current.Generation, s.name)
+		}
+		if !errors.Is(err, install.ErrNotInstalled) {
+			return err
+		}
+	}
+	return nil
 }

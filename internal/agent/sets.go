@@ -47,9 +47,8 @@ func (a *Agent) sets() []set {
 			keylime.certs = append(keylime.certs, c)
 			continue
 		}
-		own := *a.install
-		own.Set, own.Trust = install.Set{Name: c.Name, Folder: c.Files.Folder}, install.Trust{}
-		all = append(all, set{name: c.Name, install: &own, certs: []*config.Certificate{c}})
+		own := a.installerOf(install.Set{Name: c.Name, Folder: c.Files.Folder})
+		all = append(all, set{name: c.Name, install: own, certs: []*config.Certificate{c}})
 	}
 	if len(keylime.certs) > 0 || len(all) == 0 {
 		all = append([]set{keylime}, all...)
@@ -58,6 +57,41 @@ func (a *Agent) sets() []set {
 }
 
 func (a *Agent) keylimeSet() set { return set{name: install.KeylimeSet.Name, install: a.install} }
+
+// orphans are the installed sets that no certificate of the configuration is in.
+func (a *Agent) orphans() ([]set, error) {
+	all, err := a.install.Sets()
+	var left []set
+	for _, one := range all {
+		switch configured := slices.ContainsFunc(a.sets(), func(s set) bool { return s.name == one.Name }); {
+		case configured:
+		case one.Name == install.KeylimeSet.Name:
+			left = append(left, a.keylimeSet())
+		default:
+			left = append(left, set{name: one.Name, install: a.installerOf(one)})
+		}
+	}
+	return left, err
+}
+
+// orphaned says of each set that the configuration names no more that it runs out.
+func (a *Agent) orphaned() []string {
+	sets, err := a.orphans()
+	var remarks []string
+	for _, s := range sets {
+		remarks = append(remarks, fmt.Sprintf("set %s is installed at %s and no [[certificate]] is in it: it is not renewed (name it again, or omen-agent uninstall)", s.name, s.folder()))
+	}
+	if err != nil {
+		remarks = append(remarks, fmt.Sprintf("what is installed cannot be said: %v", err))
+	}
+	return remarks
+}
+
+func (a *Agent) installerOf(one install.Set) *install.Installer {
+	own := *a.install
+	own.Set, own.Trust = one, install.Trust{}
+	return &own
+}
 
 // general reports that a set is one certificate of another program than Keylime's.
 func (s set) general() bool { return s.name != install.KeylimeSet.Name }

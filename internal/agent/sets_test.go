@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,6 +162,51 @@ func TestEverySetIsKnown(t *testing.T) {
 			t.Errorf("left in %s: %v, %v", folder, left, err)
 		}
 	}
+}
+
+// TestSetConfiguredNoMore: its certificates run out, which is said; forget waits for
+// it, and uninstall puts it back too.
+func TestSetConfiguredNoMore(t *testing.T) {
+	a, root := several(t)
+	orders, err := a.orders([]string{"web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place(t, filepath.Join(root, "etc/web/omen/by-hand.crt"), string(issueOver(t, spkiOf(t)).ChainPEM))
+	issue(t, orders)
+	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
+		t.Fatal(err)
+	}
+	a.config.Certificates = a.config.Certificates[:1]
+	status, err := a.Status()
+	if err != nil || len(status.Certificates) != 1 || !strings.Contains(strings.Join(status.Remarks, "\n"), "web is installed at /etc/web/omen") {
+		t.Errorf("%+v, %v", status, err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(root, "etc/keylime/certs")), os.RemoveAll(filepath.Join(root, "var/lib/omen-agent/keylime"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Forget(t.Context()); err == nil || !strings.Contains(err.Error(), "set web") {
+		t.Errorf("forgotten: %v", err)
+	}
+	done, err := a.Uninstall(t.Context())
+	if err != nil || !strings.Contains(strings.Join(done.Warnings, "\n"), "/etc/web/omen") {
+		t.Errorf("uninstalled: %+v, %v", done, err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "etc/web/omen/by-hand.crt")); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(root, "var/lib")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func spkiOf(t *testing.T) []byte {
+	t.Helper()
+	key, err := issuer.NewKey(t.Context(), issuer.ModeFile, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.SPKI()
 }
 
 // TestRivalOfAGeneralSet: a service that reads in the folder is none, a line of cron

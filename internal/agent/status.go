@@ -159,7 +159,7 @@ func (s *Status) Due() time.Time { return bounded(s.NextRenewal, s.RenewBy) }
 
 // Status reads what is on disk. It asks no service; Verify does.
 func (a *Agent) Status() (*Status, error) {
-	s := &Status{Record: a.recall(), InUse: InUse{Generation: -1}, NoTPMKeys: a.WithoutTPMKeys(), Remarks: a.Remarks()}
+	s := &Status{Record: a.recall(), InUse: InUse{Generation: -1}, NoTPMKeys: a.WithoutTPMKeys(), Remarks: append(a.Remarks(), a.orphaned()...)}
 	for at, one := range a.sets() {
 		if err := a.describeSet(s, one, at == 0); err != nil {
 			return nil, err

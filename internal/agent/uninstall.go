@@ -10,17 +10,14 @@ import (
 	"funlab.casa/omen/install"
 )
 
-// Uninstall puts the host back as it was found before the first installation. The
-// configuration, and what Forget takes away, stay. What was done is returned with
-// an error too.
+// Uninstall puts the host back as it was found before the first installation, sets of
+// earlier configurations included. The configuration, and what Forget takes away, stay.
+// What was done is returned with an error too.
 func (a *Agent) Uninstall(ctx context.Context) (*install.Uninstalled, error) {
-	sets := a.sets()
-	if _, err := a.install.Current(); sets[0].general() && !errors.Is(err, install.ErrNotInstalled) {
-		sets = append(sets, a.keylimeSet()) // of an earlier configuration
-	}
+	orphans, unread := a.orphans()
 	all := &install.Uninstalled{}
 	var folders []string
-	err := each(sets, func(s set) error {
+	err := each(append(a.sets(), orphans...), func(s set) error {
 		done, err := s.install.Uninstall(ctx, a.emptyItems(s))
 		if done != nil {
 			folders = append(folders, s.folder()+": "+done.Folder)
@@ -28,8 +25,12 @@ func (a *Agent) Uninstall(ctx context.Context) (*install.Uninstalled, error) {
 			all.Restarted, all.Stopped = append(all.Restarted, done.Restarted...), append(all.Stopped, done.Stopped...)
 			all.Warnings = append(all.Warnings, done.Warnings...)
 		}
+		if done != nil && s.general() && len(s.certs) == 0 {
+			all.Warnings = append(all.Warnings, "what reads "+s.folder()+" is not told: the configuration does not name it any more")
+		}
 		return err
 	})
+	err = errors.Join(err, unread)
 	if len(folders) == 0 {
 		return nil, at(StepInstall, "", err)
 	}
