@@ -45,9 +45,6 @@ func (t told) again() (keylime.DropIn, bool) {
 	return keylime.DropIn{Profile: profile, Mode: t.Mode, Settings: t.Settings, UID: t.UID, GID: t.GID, Groups: t.Groups}, known
 }
 
-// dropInHead is how our drop-ins begin.
-const dropInHead = "# Written by omen-agent"
-
 func folderOf(component string) string { return component + ".conf.d" }
 
 // readDropIn reads what stands under the name of our drop-in, nil for nothing.

@@ -3,7 +3,6 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -214,7 +213,7 @@ func (c *Change) recordDropIns(f *found) error {
 		if err != nil {
 			return err
 		}
-		if file != nil && bytes.HasPrefix(file.Content, []byte(dropInHead)) {
+		if file != nil && keylime.IsOurs(file.Content) {
 			file = nil // an installation of ours is not known any more
 		}
 		f.DropIns = slices.DeleteFunc(f.DropIns, func(d foundDropIn) bool { return d.Component == component })
