@@ -20,35 +20,48 @@ var (
 // table is one crontab.
 type table struct {
 	path   string
+	owner  string // of a user's own
 	fields int    // before the command, for a line that does not begin with "@"
 	nick   int    // the same, for a line that does
 	active bool   // cron reads it
-	how    string // to take line %d out of it
+	// runs is as whom a line runs, by its last field before the command.
+	runs func(field string) runner
 }
 
-// crontabs finds lines and scripts of cron and anacron.
+// crontabs finds lines and scripts of cron and anacron that run as somebody who can
+// renew.
 func (l *look) crontabs() []Rival {
-	const edit = "take line %d out of "
+	root := func(string) runner { return runner{name: "root", anywhere: true} }
 	tables := []table{
-		{"/etc/crontab", 6, 2, true, edit + "/etc/crontab"},
-		{"/etc/anacrontab", 3, 3, true, edit + "/etc/anacrontab"},
+		{"/etc/crontab", "", 6, 2, true, l.named},
+		{"/etc/anacrontab", "", 3, 3, true, root},
 	}
 	for _, name := range l.files.folder("/etc/cron.d") {
-		tables = append(tables, table{"/etc/cron.d/" + name, 6, 2, l.isRead(name), edit + "/etc/cron.d/" + name})
+		tables = append(tables, table{"/etc/cron.d/" + name, "", 6, 2, l.isRead(name), l.named})
 	}
-	for _, folder := range []string{"/var/spool/cron/crontabs", "/var/spool/cron"} {
-		for _, user := range l.files.folder(folder) {
-			tables = append(tables, table{folder + "/" + user, 5, 1, true, "crontab -u " + user + " -e, and take line %d out"})
-		}
-	}
-	var found []Rival
-	for _, t := range tables {
-		found = append(found, l.crontab(t)...)
-	}
+	found := l.lines(append(tables, l.usersTables(everywhere)...))
 	for _, often := range []string{"hourly", "daily", "weekly", "monthly"} {
 		found = append(found, l.cronScripts("/etc/cron."+often)...)
 	}
-	return found
+	return append(found, l.lines(l.usersTables(somewhere))...)
+}
+
+// harmless finds lines in the tables of users who cannot renew. The less a user may do
+// the later his table comes, lest he spends what may be read.
+func (l *look) harmless() []Rival { return l.lines(l.usersTables(nowhere)) }
+
+// usersTables are the tables of the users who may write so far.
+func (l *look) usersTables(r reach) []table {
+	var tables []table
+	for _, folder := range []string{"/var/spool/cron/crontabs", "/var/spool/cron"} {
+		for _, user := range l.files.folder(folder) {
+			path := folder + "/" + user
+			if who := l.owner(user, path); who.reach() == r {
+				tables = append(tables, table{path, user, 5, 1, true, func(string) runner { return who }})
+			}
+		}
+	}
+	return tables
 }
 
 // isRead reports that cron takes a file of this name. Debian's takes fewer.
@@ -59,48 +72,95 @@ func (l *look) isRead(name string) bool {
 	return !cronRefused.MatchString(name)
 }
 
-// crontab judges each line of a table by itself.
-func (l *look) crontab(t table) []Rival {
-	file := l.files.read(t.path)
-	if file == nil {
-		return nil
-	}
+// lines judges each line of tables by itself. Of those in a table that cannot renew one
+// is told: the others would fill the log.
+func (l *look) lines(tables []table) []Rival {
 	var found []Rival
-	var settings strings.Builder
-	number := 0
-	for line := range strings.Lines(file.content) {
-		number++
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+	for _, t := range tables {
+		entries, settings := l.entries(t.path)
+		rest, told := l.text("it", settings), false
+		for _, entry := range entries {
+			if l.files.ctx.Err() != nil {
+				return found
+			}
+			who, command := t.split(entry.text)
+			e := l.line(who, command, rest)
+			harmless := !who.writes(e.folders)
+			if e.strength == nothing || harmless && told {
+				continue
+			}
+			told = told || harmless
+			found = append(found, t.rival(entry.number, who, e))
 		}
-		if cronSetting.MatchString(line) {
-			settings.WriteString(line + "\n")
-			continue
-		}
-		e := l.commands([]string{t.command(line)}, settings.String())
-		if e.strength == nothing {
-			continue
-		}
-		found = append(found, Rival{
-			Name: fmt.Sprintf("%s:%d", t.path, number), Active: t.active && e.strength >= names,
-			Reason: e.reason, Disable: fmt.Sprintf(t.how, number), Remarks: e.remarks,
-		})
 	}
 	return found
 }
 
-// command takes the fields before the command off a line.
-func (t table) command(line string) string {
-	fields := t.fields
+// entry is a line that starts something.
+type entry struct {
+	number int
+	text   string
+}
+
+// entries takes a table apart. What sets a variable counts for the lines above it too:
+// to judge it for each line would cost a long table's square.
+func (l *look) entries(path string) (entries []entry, settings string) {
+	file := l.files.read(path)
+	if file == nil {
+		return nil, ""
+	}
+	var set strings.Builder
+	number := 0
+	for line := range strings.Lines(file.content) {
+		number++
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case cronSetting.MatchString(line):
+			set.WriteString(line + "\n")
+		default:
+			entries = append(entries, entry{number, line})
+		}
+	}
+	return entries, set.String()
+}
+
+// line judges one line. Of what a user names who cannot renew nothing is read.
+func (l *look) line(who runner, command string, settings evidence) evidence {
+	judge := l.started
+	if who.reach() == nowhere {
+		judge = l.said
+	}
+	return l.commands([]string{command}, settings, judge)
+}
+
+// rival is a line that is more than nothing.
+func (t table) rival(number int, who runner, e evidence) Rival {
+	r := Rival{
+		Name: fmt.Sprintf("%s:%d", t.path, number), Active: t.active && e.strength >= names && who.writes(e.folders),
+		Reason: e.reason, Disable: fmt.Sprintf("take line %d out of %s", number, t.path), Remarks: e.remarks,
+	}
+	if t.owner != "" {
+		r.Disable = fmt.Sprintf("crontab -u %s -e, and take line %d out", t.owner, number)
+	}
+	if e.strength >= names && !who.writes(e.folders) {
+		r.Remarks = append(r.Remarks, "it runs as "+who.name+", who may not write there")
+	}
+	return r
+}
+
+// split takes the fields before the command off a line. The last of them can say as whom
+// it runs.
+func (t table) split(line string) (who runner, command string) {
+	fields, last := t.fields, ""
 	if strings.HasPrefix(line, "@") {
 		fields = t.nick
 	}
 	for range fields {
-		_, rest, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
-		line = strings.TrimLeft(rest, " ")
+		end := strings.IndexAny(line+" ", " \t")
+		last, line = line[:end], strings.TrimLeft(line[end:], " \t")
 	}
-	return line
+	return t.runs(last), line
 }
 
 // cronScripts judges what run-parts starts.

@@ -61,11 +61,28 @@ func (f *files) open(name string, flags uint64) (int, error) {
 	}
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for {
+		if err := f.ctx.Err(); err != nil {
+			return -1, err
+		}
 		fd, err := unix.Openat2(f.root, relative, &how)
 		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
 			return fd, err
 		}
 	}
+}
+
+// stat looks at what a name leads to, nil where nothing is there.
+func (f *files) stat(name string) *unix.Stat_t {
+	fd, err := f.open(name, unix.O_PATH)
+	if err == nil {
+		defer unix.Close(fd)
+		var stat unix.Stat_t
+		if err = unix.Fstat(fd, &stat); err == nil {
+			return &stat
+		}
+	}
+	f.report("stat", name, err)
+	return nil
 }
 
 // read returns a regular file, nil where there is none. Links are followed inside
@@ -76,16 +93,11 @@ func (f *files) read(name string) *text {
 	}
 	found, err := f.readNew(name)
 	f.kept[name] = found
-	if err != nil && !isAbsent(err) {
-		f.report(&fs.PathError{Op: "read", Path: name, Err: err})
-	}
+	f.report("read", name, err)
 	return found
 }
 
 func (f *files) readNew(name string) (*text, error) {
-	if err := f.ctx.Err(); err != nil {
-		return nil, err
-	}
 	found, err := f.open(name, unix.O_PATH)
 	if err != nil {
 		return nil, err
@@ -95,31 +107,21 @@ func (f *files) readNew(name string) (*text, error) {
 	if err := unix.Fstat(found, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, err
 	}
+	if pseudo, err := isPseudo(found); err != nil || pseudo {
+		return nil, err
+	}
 	if f.left <= 0 {
 		return nil, errSpent
 	}
-	// The very file that was looked at.
-	file, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", found), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	// The very file that was looked at. It is not waited for where somebody holds a lease.
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", found), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	content, err := readText(file, min(maxFile, f.left))
+	defer unix.Close(fd)
+	content, err := readText(reader{f.ctx, fd}, min(maxFile, f.left))
 	f.left -= len(content)
 	return &text{content: string(content), executable: stat.Mode&0o111 != 0}, err
-}
-
-// head is how much of a file tells a text from a program, in bytes.
-const head = 512
-
-// readText reads a text, and of everything else the head.
-func readText(file io.Reader, limit int) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(file, head))
-	if err != nil || !isText(string(content)) {
-		return content, err
-	}
-	rest, err := io.ReadAll(io.LimitReader(file, int64(max(limit-head, 0))))
-	return append(content, rest...), err
 }
 
 // has reports that a folder has an entry of that name.
@@ -142,25 +144,30 @@ func (f *files) folder(name string) []string {
 func (f *files) names(folder string) []string {
 	fd, err := f.open(folder, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		if !isAbsent(err) {
-			f.report(&fs.PathError{Op: "open", Path: folder, Err: err})
-		}
+		f.report("open", folder, err)
 		return nil
 	}
 	dir := os.NewFile(uintptr(fd), folder)
 	defer dir.Close()
 	names, err := dir.Readdirnames(maxNames)
-	if err != nil && !errors.Is(err, io.EOF) {
-		f.report(err)
-	}
 	if len(names) == maxNames {
-		f.report(&fs.PathError{Op: "read", Path: folder, Err: errSpent})
+		err = errSpent
+	}
+	if !errors.Is(err, io.EOF) {
+		f.report("read", folder, err)
 	}
 	return names
 }
 
-// report keeps the first errors.
-func (f *files) report(err error) {
+// report keeps the first errors. Find itself says that the search was ended.
+func (f *files) report(op, name string, err error) {
+	if err == nil || isAbsent(err) || f.ctx.Err() != nil {
+		return
+	}
+	f.fail(&fs.PathError{Op: op, Path: name, Err: err})
+}
+
+func (f *files) fail(err error) {
 	if len(f.errs) < maxReport {
 		f.errs = append(f.errs, err)
 	}

@@ -25,13 +25,21 @@ var programFolders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", 
 const (
 	maxDepth    = 2  // a script that starts a script
 	maxPrograms = 64 // of one unit or line
+	maxRemarks  = 8  // on one
 )
 
 // evidence is what speaks for a rival.
 type evidence struct {
 	strength strength
 	reason   string
+	folders  []string // that are named
 	remarks  []string
+}
+
+// visit is a script as it was come to.
+type visit struct {
+	name  string
+	depth int
 }
 
 // strength orders what was seen.
@@ -44,36 +52,53 @@ const (
 	renews           // names the folder, or Keylime, and asks for certificates
 )
 
-// commands judges what a unit or a line starts, and the rest of its text.
-func (l *look) commands(starts []string, rest string) evidence {
+// commands judges what a unit or a line starts, each with judge; rest speaks for what
+// is not of ours alone.
+func (l *look) commands(starts []string, rest evidence, judge func(start string) evidence) evidence {
 	e := evidence{}
 	foreign := len(starts) == 0
 	for _, start := range starts {
-		if isOurs(start) {
-			continue
-		}
-		foreign = true
-		e.add(l.text("its command", start))
-		for _, program := range l.programs(start) {
-			e.add(l.script(program, 1))
+		if !isOurs(start) {
+			foreign = true
+			e.add(judge(start))
 		}
 	}
 	if foreign {
-		e.add(l.text("it", rest))
+		e.add(rest)
 	}
 	return e
 }
 
-// add takes the stronger reason and every remark.
+// started judges a command line with the scripts that it starts.
+func (l *look) started(start string) evidence {
+	e := l.said(start)
+	for _, program := range l.programs(start) {
+		e.add(l.script(path.Clean(program), 1))
+	}
+	return e
+}
+
+// said judges a command line by its words, and opens nothing.
+func (l *look) said(start string) evidence { return l.text("its command", start) }
+
+// add takes the stronger reason, every folder and the first remarks.
 func (e *evidence) add(other evidence) {
 	if other.strength > e.strength {
 		e.strength, e.reason = other.strength, other.reason
 	}
-	for _, remark := range other.remarks {
-		if !slices.Contains(e.remarks, remark) {
-			e.remarks = append(e.remarks, remark)
+	e.folders = merged(e.folders, other.folders)
+	e.remarks = merged(e.remarks, other.remarks)
+	e.remarks = e.remarks[:min(len(e.remarks), maxRemarks)]
+}
+
+// merged adds what is not among all yet.
+func merged(all, more []string) []string {
+	for _, one := range more {
+		if !slices.Contains(all, one) {
+			all = append(all, one)
 		}
 	}
+	return all
 }
 
 // isOurs reports that a command line starts omen-agent and nothing else.
@@ -101,9 +126,19 @@ func (l *look) programs(start string) []string {
 	return found
 }
 
-// script judges a file that is started, and the files that it names.
+// script judges a file that is started, and the files that it names. It does so once,
+// or scripts that name each other would cost the product of their numbers.
 func (l *look) script(name string, depth int) evidence {
-	name = path.Clean(name)
+	at := visit{name, depth}
+	e, judged := l.verdicts[at]
+	if !judged && l.files.ctx.Err() == nil {
+		e = l.judge(name, depth)
+		l.verdicts[at] = e
+	}
+	return e
+}
+
+func (l *look) judge(name string, depth int) evidence {
 	if slices.ContainsFunc(l.Folders, func(folder string) bool { return strings.HasPrefix(name, folder+"/") }) {
 		return evidence{} // keys lie there
 	}
@@ -117,7 +152,7 @@ func (l *look) script(name string, depth int) evidence {
 	}
 	if depth < maxDepth {
 		for _, next := range programPattern.FindAllString(withoutComments(file.content), maxPrograms) {
-			if path.Clean(next) != name {
+			if next = path.Clean(next); next != name {
 				e.add(l.script(next, depth+1))
 			}
 		}
@@ -144,13 +179,13 @@ func withoutComments(content string) string {
 // text judges one text; who is its name for people.
 func (l *look) text(who, content string) evidence {
 	content = withoutComments(content)
-	folder, mount := l.folderIn(content), l.mountIn(content)
-	e := evidence{}
+	mount := l.mountIn(content)
+	e := evidence{folders: l.foldersIn(content)}
 	switch {
-	case folder != "" && mount != "":
-		e.strength, e.reason = renews, fmt.Sprintf("%s names %s and asks %s for certificates", who, folder, mount)
-	case folder != "":
-		e.strength, e.reason = names, fmt.Sprintf("%s names %s", who, folder)
+	case len(e.folders) > 0 && mount != "":
+		e.strength, e.reason = renews, fmt.Sprintf("%s names %s and asks %s for certificates", who, e.folders[0], mount)
+	case len(e.folders) > 0:
+		e.strength, e.reason = names, fmt.Sprintf("%s names %s", who, e.folders[0])
 	case mount != "" && strings.Contains(strings.ToLower(content), "keylime"):
 		e.strength, e.reason = renews, fmt.Sprintf("%s asks %s for certificates of Keylime", who, mount)
 	case mount != "":
@@ -180,21 +215,23 @@ func firstGroup(pattern *regexp.Regexp, content string, words ...string) string 
 	return ""
 }
 
-// folderIn finds one of the folders as a whole path.
-func (l *look) folderIn(content string) string {
+// foldersIn finds those of the folders that are named as a whole path.
+func (l *look) foldersIn(content string) []string {
+	var found []string
 	for _, folder := range l.Folders {
 		for rest := content; ; {
-			_, behind, found := strings.Cut(rest, folder)
-			if !found {
+			_, behind, named := strings.Cut(rest, folder)
+			if !named {
 				break
 			}
 			if behind == "" || !strings.ContainsAny(behind[:1], "_.-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-				return folder
+				found = append(found, folder)
+				break
 			}
 			rest = behind
 		}
 	}
-	return ""
+	return found
 }
 
 // mountIn finds a request for a certificate: issue makes the key too, sign does not.

@@ -20,7 +20,7 @@ var ErrActive = errors.New("something else renews certificates here")
 // Rival is one unit, line or script that renews certificates, or seems to.
 type Rival struct {
 	Name    string   `json:"name"`              // a unit, or a file, of a crontab with its line
-	Active  bool     `json:"active"`            // it is enabled, or runs now
+	Active  bool     `json:"active"`            // it is enabled, or runs now, as somebody who can renew
 	Reason  string   `json:"reason"`            // what tells
 	Disable string   `json:"disable"`           // the command, or what a person does
 	Remarks []string `json:"remarks,omitempty"` // what else is wrong with it
@@ -50,10 +50,10 @@ func (s Search) Find(ctx context.Context) ([]Rival, error) {
 		return nil, err
 	}
 	defer l.files.close()
-	found := slices.Concat(l.units(), l.crontabs(), l.scripts())
+	found := slices.Concat(l.units(), l.crontabs(), l.scripts(), l.harmless())
 	found = slices.DeleteFunc(found, func(r Rival) bool { return l.known(r) })
 	slices.SortStableFunc(found, func(a, b Rival) int { return rank(a) - rank(b) })
-	return found, errors.Join(l.files.errs...)
+	return found, errors.Join(append(l.files.errs, ctx.Err())...)
 }
 
 func rank(r Rival) int {
@@ -88,8 +88,10 @@ func Refusal(found []Rival) error {
 // look is one search under way.
 type look struct {
 	Search
-	files *files
-	seen  map[string]bool // scripts that belong to a rival
+	files    *files
+	people   people
+	seen     map[string]bool // scripts that belong to a rival
+	verdicts map[visit]evidence
 }
 
 func newLook(ctx context.Context, s Search) (*look, error) {
@@ -105,5 +107,7 @@ func newLook(ctx context.Context, s Search) (*look, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &look{Search: s, files: opened, seen: map[string]bool{}}, nil
+	l := &look{Search: s, files: opened, seen: map[string]bool{}, verdicts: map[visit]evidence{}}
+	l.people = l.readPeople()
+	return l, nil
 }

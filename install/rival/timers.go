@@ -86,7 +86,7 @@ func (l *look) active(u unit, on states) bool {
 	}
 	active, err := l.Active(l.files.ctx, []string{u.name})
 	if err != nil {
-		l.files.report(err)
+		l.files.fail(err)
 	}
 	return len(active) > 0
 }
@@ -133,7 +133,7 @@ func (l *look) trigger(name, section string, on states) (found Rival, service st
 	if !loaded {
 		return Rival{}, "", false
 	}
-	e := l.commands(started.starts(), started.others())
+	e := l.commands(started.starts(), l.text("it", started.others()), l.started)
 	if e.strength == nothing {
 		return Rival{}, "", false
 	}
@@ -150,7 +150,7 @@ func (l *look) service(name string, on states) (Rival, bool) {
 	if !loaded {
 		return Rival{}, false
 	}
-	e := l.commands(u.starts(), u.others())
+	e := l.commands(u.starts(), l.text("it", u.others()), l.started)
 	if e.strength < renews {
 		return Rival{}, false
 	}
