@@ -15,6 +15,7 @@ import (
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/service"
 )
 
 // Change is an installation in flight: what Install has switched to, and the way
@@ -41,9 +42,10 @@ type Change struct {
 	journal   *journal // of this change, on the disk
 	madeRoom  bool     // the directory that the link stands in was not there
 	written   []keylime.Written
-	applied   int      // how many of them may be on the disk
-	restart   []served // services that must read again
-	touched   []served // those that Reload has begun with
+	applied   int            // how many of them may be on the disk
+	switched  service.Moment // 0 is not known
+	restart   []served       // services that must read again
+	touched   []served       // those that Reload has begun with
 	rolled    bool
 }
 
@@ -224,7 +226,11 @@ func (c *Change) turn(state certsState) error {
 	if err := c.linkOutputs(); err != nil {
 		return err
 	}
-	return c.configure()
+	if err := c.configure(); err != nil {
+		return err
+	}
+	c.switched = service.Now()
+	return nil
 }
 
 // configure makes the prepared changes of the configuration.

@@ -46,7 +46,7 @@ func (c *Change) Reload(ctx context.Context) error {
 		}
 		c.touched = append(c.touched, s)
 		began := time.Now()
-		if err := c.bring(ctx, s, s.renew, c.ours(c.number)); err != nil {
+		if err := c.bring(ctx, s, func(ctx context.Context) error { return c.renew(ctx, s) }, c.ours(c.number)); err != nil {
 			return err
 		}
 		if err := c.awaitNew(ctx, s); err != nil {
@@ -55,6 +55,20 @@ func (c *Change) Reload(ctx context.Context) error {
 		c.installer.log().Info("service restarted", "service", s.controller.Name(), "address", s.address, "took", time.Since(began).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// renew has a service read the new set. One that somebody starts just now, as systemd
+// does at boot with what waited for us, has read it: to stop it in its first moments
+// would cost it another start.
+func (c *Change) renew(ctx context.Context, s served) error {
+	if c.switched == 0 {
+		return s.renew(ctx)
+	}
+	started, err := s.controller.Started(ctx, c.switched)
+	if err != nil || started {
+		return err
+	}
+	return s.renew(ctx)
 }
 
 // bring runs act and waits until the service listens again: what people had set up

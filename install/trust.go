@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
@@ -61,6 +62,27 @@ func (c *Change) trust(before []beneath.File) ([]beneath.File, error) {
 		servers = clients
 	}
 	return append(files, public(keylime.BundleFile, servers), public(keylime.ClientsBundleFile, clients)), nil
+}
+
+// OtherTrust reports that a renewal would write other CA files than the current set
+// has: a root was added to what the configuration names, or taken away. It changes
+// nothing. Items come with the CAs that are configured, without chain and key; nothing
+// installed is ErrNotInstalled.
+func (i *Installer) OtherTrust(items []Item) (bool, error) {
+	_, before, err := i.installed()
+	if err != nil {
+		return false, err
+	}
+	members, err := judge(items, time.Now())
+	if err != nil {
+		return false, err
+	}
+	c := &Change{installer: i, plan: &plan{members: members}}
+	files, err := c.trust(before)
+	if err != nil {
+		return false, err
+	}
+	return otherBundle(before, files, keylime.BundleFile) || otherBundle(before, files, keylime.ClientsBundleFile), nil
 }
 
 // public is a file of the set that everybody may read.

@@ -40,6 +40,27 @@ func blocks(text string) []string {
 	return list
 }
 
+// otherTrust expects that a renewal would write other CA files, or none.
+func (h *host) otherTrust(want bool, items []Item) {
+	h.t.Helper()
+	before := h.snapshot("var/lib/omen-agent")
+	if got, err := h.installer.OtherTrust(withoutPairs(items)); err != nil || got != want {
+		h.t.Errorf("other CAs: %v, %v", got, err)
+	}
+	if diff := cmp.Diff(before, h.snapshot("var/lib/omen-agent")); diff != "" {
+		h.t.Errorf("a look changes:\n%s", diff)
+	}
+}
+
+// withoutPairs is what is configured, and nothing that was issued.
+func withoutPairs(items []Item) []Item {
+	bare := slices.Clone(items)
+	for i := range bare {
+		bare[i].Chain, bare[i].Key = nil, nil
+	}
+	return bare
+}
+
 func (h *host) checkAll(items []Item) {
 	h.t.Helper()
 	for _, finding := range h.installer.Verify(h.t.Context(), items) {
@@ -180,11 +201,14 @@ func TestRotationInOrder(t *testing.T) {
 		return items
 	}
 	h.must(h.renew(h.all()...))
+	h.otherTrust(false, h.all())
+	h.otherTrust(true, both(h.all()))
 	if h.asked(keylime.Verifier, nextClients) == nil {
 		t.Error("the new CA is known before it is announced")
 	}
 	h.installer.Trust.Servers = next.Bundle() // its intermediate: there are servers that do not send it
 	h.must(h.renew(both(h.all())...))
+	h.otherTrust(false, both(h.all()))
 	h.wantBundles(append(book.Bundle(), next.Bundle()...), append(slices.Clone(clients.RootPEM), nextClients.RootPEM...))
 	for _, ca := range []*testca.CA{clients, nextClients} {
 		h.must(h.asked(keylime.Verifier, ca))
@@ -197,7 +221,9 @@ func TestRotationInOrder(t *testing.T) {
 	h.must(h.asked(keylime.Registrar, clients))
 
 	h.installer.Trust.Servers = nil
+	h.otherTrust(true, h.all())
 	h.must(h.renew(h.all()...))
+	h.otherTrust(false, h.all())
 	h.wantBundles(next.Bundle(), nextClients.RootPEM)
 	if err := h.asked(keylime.Registrar, clients); err == nil {
 		t.Error("the old CA is known after it was dropped")

@@ -150,3 +150,28 @@ func TestRenewAt(t *testing.T) {
 		}
 	}
 }
+
+// A fleet that was issued for in one moment comes back spread evenly over a twelfth of
+// the lifetime, each host at the same time whenever it is asked.
+func TestEarlier(t *testing.T) {
+	begin := time.Now()
+	end := begin.Add(24 * time.Hour)
+	quarters := [4]int{}
+	for i := range 4000 {
+		serial := fmt.Sprintf("7a:%02x:%02x", i>>8, i&0xff)
+		early := Earlier(begin, end, serial)
+		if early < 0 || early > 2*time.Hour || early != Earlier(begin, end, serial) {
+			t.Fatalf("%s: %s", serial, early)
+		}
+		quarters[min(early/(30*time.Minute), 3)]++
+	}
+	for _, count := range quarters {
+		if count < 850 || count > 1150 {
+			t.Errorf("spread %v", quarters)
+			break
+		}
+	}
+	if got := Earlier(end, begin, "01"); got != 0 {
+		t.Errorf("dates in the wrong order: %s", got)
+	}
+}

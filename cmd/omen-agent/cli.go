@@ -94,17 +94,6 @@ func (r *renewCommand) Run(j *job) error {
 	return show(j, outcome, outcomeText)
 }
 
-type runCommand struct{}
-
-// Run renews for ever.
-func (*runCommand) Run(j *job) error {
-	a, err := j.agent()
-	if err != nil {
-		return err
-	}
-	return a.Run(j.ctx)
-}
-
 type statusCommand struct{}
 
 // Run shows the state of this host.

@@ -35,6 +35,9 @@ func (s *Process) Since(context.Context) (time.Time, error) {
 	return first, nil
 }
 
+// Started is false: nobody else starts what has no unit.
+func (s *Process) Started(context.Context, Moment) (bool, error) { return false, nil }
+
 // started is when the process had begun, to a hundredth of a second and not before
 // it did: by how long ago that was, since the time of the boot is known to the second
 // only.

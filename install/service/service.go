@@ -47,6 +47,10 @@ type Controller interface {
 	// Since is when the running service was started; it has read its files after that.
 	// One that does not run is an error.
 	Since(ctx context.Context) (time.Time, error)
+	// Started waits for the end of a start that somebody else has asked for, and
+	// reports that the running service was started after the moment. False is no
+	// start, or not known.
+	Started(ctx context.Context, after Moment) (bool, error)
 	// Reload has the service read its files again without an end to it, where it can;
 	// where it cannot, or does not run, that is a Restart.
 	Reload(ctx context.Context, how Reload) error

@@ -89,6 +89,9 @@ func (t *Told) Startable(ctx context.Context, _ []string) error {
 	return t.Alive(ctx)
 }
 
+// Started is not known.
+func (t *Told) Started(context.Context, Moment) (bool, error) { return false, nil }
+
 // Since is not known where nothing tells which process it is.
 func (t *Told) Since(context.Context) (time.Time, error) {
 	if p, found := t.process.fromPIDFile(); found && t.spec.Program != "" {

@@ -34,6 +34,9 @@ func (u Untouched) Since(context.Context) (time.Time, error) {
 	return time.Time{}, errors.New(u.What + ": no process is known")
 }
 
+// Started is not known.
+func (Untouched) Started(context.Context, Moment) (bool, error) { return false, nil }
+
 // Reload does nothing.
 func (Untouched) Reload(context.Context, Reload) error { return nil }
 

@@ -42,7 +42,8 @@ type Agent struct {
 
 	failed   []string  // certificates that are not as they should be, to be renewed before all others
 	soon     bool      // sealed keys were in somebody's way: look again before long
-	repaired time.Time // when spoiled files last made a renewal due
+	repaired time.Time // when a look last made a renewal due
+	switched func()    // see OnSwitch; nil for none
 }
 
 // New makes the agent of a checked configuration. It reads the files that the
@@ -148,9 +149,9 @@ func request(c *config.Certificate) issuer.Request {
 	}
 }
 
-// refused reports whether err is a final no of the server, which only an
+// Refused reports whether err is a final no of the server, which only an
 // operator can change.
-func refused(err error) bool {
+func Refused(err error) bool {
 	var e *bao.Error
 	return errors.As(err, &e) && !e.Retryable() && !e.StartOver()
 }

@@ -48,8 +48,8 @@ func (a *Agent) alone(ctx context.Context) error {
 	return at(StepInstall, "", rival.Refusal(found))
 }
 
-// warnOfRivals says at the start of a long wait what will stop the next renewal.
-func (a *Agent) warnOfRivals(ctx context.Context) {
+// WarnOfRivals says at the start of a long wait what will stop the next renewal.
+func (a *Agent) WarnOfRivals(ctx context.Context) {
 	if err := a.alone(ctx); err != nil {
 		a.log.Error("no renewal until this is disabled", append([]any{"error", err}, remedyOf(err)...)...)
 	}

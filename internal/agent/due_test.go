@@ -4,7 +4,6 @@ package agent
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"funlab.casa/omen/install"
@@ -21,24 +20,4 @@ func TestCertificateOfPeopleDoesNotPutRenewalOff(t *testing.T) {
 	if want := begin.Add(16 * time.Hour); got.RenewAt.After(want) || !got.NotAfter.Equal(found.NotAfter) {
 		t.Errorf("renewal at %v, want %v at the latest", got.RenewAt, want)
 	}
-}
-
-// A machine that slept, or whose clock was set, renews by the clock and not when
-// a timer of before has run out.
-func TestAwaitGoesByTheWallClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start, asked := time.Now(), 0
-		a := &Agent{now: func() time.Time {
-			if asked++; asked == 1 {
-				return start
-			}
-			return start.Add(16 * time.Hour) // the machine slept
-		}}
-		if !a.await(t.Context(), start.Add(15*time.Hour)) {
-			t.Error("did not wait to the end")
-		}
-		if took := time.Since(start); took > lookAgain {
-			t.Errorf("took %s", took)
-		}
-	})
 }

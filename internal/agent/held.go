@@ -12,6 +12,12 @@ import (
 	"time"
 )
 
+// How long a refused set is held against us.
+const (
+	heldAtMost  = time.Hour
+	heldAtLeast = 2 * time.Minute
+)
+
 // heldName is the file of the hold in the state folder.
 const heldName = "refused.json"
 
@@ -25,8 +31,8 @@ type hold struct {
 	Failure       *Failure  `json:"failure"`
 }
 
-// notServed reports that an installation came to its restarts and failed there.
-func notServed(err error) bool {
+// NotServed reports that an installation came to its restarts and failed there.
+func NotServed(err error) bool {
 	var step *StepError
 	return errors.As(err, &step) && (step.Step == StepReload || step.Step == StepProbe)
 }
@@ -39,7 +45,7 @@ func (a *Agent) holdBack(ctx context.Context, err error) {
 		if err := a.drop(heldName); err != nil {
 			a.log.Warn("the hold on renewals is not lifted", "error", err)
 		}
-	case ctx.Err() == nil && notServed(err):
+	case ctx.Err() == nil && NotServed(err):
 		h := hold{Configuration: a.fingerprint(), Until: a.now().Add(a.holdTime()), Failure: failure(err)}
 		if err := a.keep(heldName, h); err != nil {
 			a.log.Warn("the hold on renewals is not written", "error", err)
@@ -50,7 +56,7 @@ func (a *Agent) holdBack(ctx context.Context, err error) {
 // holdTime is an hour, or less where certificates that serve now end sooner: there
 // are a few more attempts before they do.
 func (a *Agent) holdTime() time.Duration {
-	wait := afterRefusal
+	wait := heldAtMost
 	for _, s := range a.sets() {
 		current, err := s.install.Current()
 		if err != nil {
@@ -60,26 +66,28 @@ func (a *Agent) holdTime() time.Duration {
 			wait = min(wait, c.NotAfter.Sub(a.now())/4)
 		}
 	}
-	return max(wait, afterFailure)
+	return max(wait, heldAtLeast)
 }
 
-// heldUntil is until when renewals by the clock are held back, zero for not. A hold
+// HeldUntil is until when renewals by the clock are held back, since a new set was not
+// served; zero for not. A hold
 // of another configuration, and one longer than any of ours, is none.
-func (a *Agent) heldUntil() time.Time {
+func (a *Agent) HeldUntil() time.Time {
 	text, err := readSmall(filepath.Join(a.state, heldName))
 	var h hold
 	if err != nil || json.Unmarshal(text, &h) != nil || h.Configuration != a.fingerprint() {
 		return time.Time{}
 	}
-	if h.Until.After(a.now().Add(afterRefusal)) {
+	if h.Until.After(a.now().Add(heldAtMost)) {
 		return time.Time{}
 	}
 	return h.Until
 }
 
-// fingerprint is the SHA-256 of what is configured.
+// fingerprint is the SHA-256 of what a renewal is made from.
 func (a *Agent) fingerprint() string {
-	text, err := json.Marshal(a.config)
+	c := a.config
+	text, err := json.Marshal([]any{c.OpenBao, c.TPM, c.Seal, c.PKI, c.Keylime, c.Certificates})
 	if err != nil { // it came out of TOML
 		a.log.Warn("configuration cannot be compared", "error", err)
 	}

@@ -48,6 +48,9 @@ func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*
 	}
 	a.remember(outcome, err)
 	a.holdBack(ctx, err)
+	if err == nil && len(only) == 0 {
+		a.apply()
+	}
 	return outcome, err
 }
 
@@ -140,6 +143,9 @@ func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Out
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
 	outcome.uses(s.name, change.Generation(), s.name == a.sets()[0].name)
 	outcome.Restarted = append(outcome.Restarted, restarted(s, change)...)
+	if a.switched != nil {
+		a.switched()
+	}
 	certificates, err := serve(ctx, s, change, w)
 	outcome.Certificates = append(outcome.Certificates, certificates...)
 	return err

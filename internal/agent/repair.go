@@ -65,24 +65,34 @@ func (a *Agent) withSpoiled(ctx context.Context, orders []*order) ([]*order, err
 	return append(orders, more...), err
 }
 
-// watch waits like await. Meanwhile it looks after the installed files every so
-// often, and ends early when certificates have to be issued anew.
-func (a *Agent) watch(ctx context.Context, until time.Time) bool {
-	for {
-		if a.spoiled(ctx) {
-			return true
-		}
-		look := lookAgain
-		if a.soon {
-			look = atLeast
-		}
-		if !a.await(ctx, earlier(until, a.now().Add(look))) {
-			return false
-		}
-		if !a.now().Before(until) {
-			return true
+// unsealed reports that no sealed key of the current sets is lost. Where nothing is
+// installed none is missing; where the TPM or the sets cannot be asked just now nothing
+// is known, and it is tried again soon: a login would not help.
+func (a *Agent) unsealed(ctx context.Context) bool {
+	names, err := a.Unseal(ctx)
+	if len(names) > 0 {
+		a.log.Info("keys unsealed", "certificates", names)
+	}
+	a.soon = notYet(ctx, err)
+	switch {
+	case err == nil || errors.Is(err, install.ErrNotInstalled):
+		return true
+	case a.soon:
+		a.log.Warn("keys do not come back yet", "error", err)
+		return true
+	}
+	a.log.Warn("keys do not come back; a fresh login decides", "error", err)
+	return false
+}
+
+// notYet reports that somebody is in the way of an unsealing, who will go away.
+func notYet(ctx context.Context, err error) bool {
+	for _, cause := range []error{host.ErrAbsent, host.ErrBusy, host.ErrDenied, host.ErrNoAnswer, host.ErrPCRMoved, install.ErrBusy} {
+		if errors.Is(err, cause) {
+			return ctx.Err() == nil
 		}
 	}
+	return false
 }
 
 // spoiled mends what can be mended of the installed files, also keys that are not

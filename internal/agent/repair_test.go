@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -172,18 +171,5 @@ func TestUnprovenSetIsDue(t *testing.T) {
 	status, err := a.Status()
 	if err != nil || !status.Unproven || !status.NextRenewal.IsZero() {
 		t.Errorf("%+v, %v", status, err)
-	}
-}
-
-func TestWatchEndsEarly(t *testing.T) {
-	a, root := installed(t)
-	place(t, filepath.Join(root, "var/lib/omen-agent/keylime/current/tenant.crt"), "x")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if !a.watch(ctx, time.Now().Add(time.Hour)) || ctx.Err() != nil {
-		t.Error("it waited for the due time")
-	}
-	if a.watch(ctx, time.Now().Add(-time.Hour)) != true {
-		t.Error("what is due is waited for")
 	}
 }

@@ -147,9 +147,9 @@ func joined(errs []error) error {
 	}
 	slices.SortStableFunc(errs, func(a, b error) int {
 		switch {
-		case notServed(a) == notServed(b):
+		case NotServed(a) == NotServed(b):
 			return 0
-		case notServed(a):
+		case NotServed(a):
 			return -1
 		}
 		return 1

@@ -202,7 +202,8 @@ func describeCertificate(c *config.Certificate, current *install.Installed) Cert
 	for _, installed := range current.Certificates {
 		if installed.Name == c.Name {
 			d.Certificate = installed
-			d.RenewAt = issuer.RenewAt(installed.NotBefore, earlier(installed.NotAfter, installed.NotBefore.Add(c.TTL.Duration)))
+			end := earlier(installed.NotAfter, installed.NotBefore.Add(c.TTL.Duration))
+			d.RenewAt = issuer.RenewAt(installed.NotBefore, end).Add(-issuer.Earlier(installed.NotBefore, end, installed.Serial))
 		}
 	}
 	return d

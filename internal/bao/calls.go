@@ -121,7 +121,7 @@ func once[T any](ctx context.Context, c *Client, op string, node Node, ask func(
 	defer cancel()
 	result, failure := ask(ctx, c.call(op, node))
 	if failure != nil && failure.Retryable() {
-		c.rests.set(node, started.Add(max(c.timing.spacing, failure.retryAfter)), failure)
+		c.rests.set(node, started.Add(max(c.timing.spacing, failure.RetryAfter)), failure)
 	}
 	return result, failure
 }

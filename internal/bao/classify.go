@@ -56,7 +56,7 @@ func (e *Error) failure(a answer, err error) *Error {
 
 // httpFailure is for answers with an error status.
 func (e *Error) httpFailure(a answer, err error) {
-	e.Status, e.retryAfter = a.status, a.retryAfter
+	e.Status, e.RetryAfter = a.status, a.retryAfter
 	text := serverText(err)
 	e.Message = clean(text)
 	rule, refused := parseRule(text)

@@ -49,9 +49,11 @@ type Error struct {
 	Served  *ServedCA   // for KindUnknownCA
 	Others  []string    // what other addresses of the same call ended in
 	Err     error       // context.Canceled or the like, for errors.Is; else nil
+	// RetryAfter is how long the server asked not to be asked again (RFC 9110,
+	// 10.2.3), 0 for no wish.
+	RetryAfter time.Duration
 
-	retryAfter time.Duration // what the server asked for
-	caFile     string        // for the hint
+	caFile string // for the hint
 }
 
 // Error says address, kind, and the server's words; which call it was is the

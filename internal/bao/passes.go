@@ -196,7 +196,7 @@ func (p *pass) failed(ctx context.Context, node Node, err *Error) (final bool) {
 	case !err.Retryable():
 		return true
 	default:
-		p.rests.set(node, p.again(node, first, err.retryAfter), err)
+		p.rests.set(node, p.again(node, first, err.RetryAfter), err)
 	}
 	return false
 }

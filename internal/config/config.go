@@ -17,6 +17,7 @@ type Config struct {
 	Seal         Seal          `toml:"seal"`
 	PKI          PKI           `toml:"pki"`
 	Keylime      Keylime       `toml:"keylime"`
+	Boot         Boot          `toml:"boot"`
 	Certificates []Certificate `toml:"certificate"`
 }
 
@@ -115,6 +116,7 @@ func (c *Config) fill() {
 	setDefault(&c.TPM.EK, "auto")
 	setDefault(&c.TPM.EventLog, "/sys/kernel/security/tpm0/binary_bios_measurements")
 	c.Seal.fill()
+	c.Boot.fill()
 	setDefault(&c.PKI.Path, "pki_int")
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]

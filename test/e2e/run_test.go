@@ -3,7 +3,9 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +32,7 @@ func startRun(ctx context.Context, t *testing.T, h *world.Host) *daemon {
 	t.Helper()
 	// The shell says under which number the host knows the process that it becomes.
 	const command = "echo $$ > /run/run.pid; exec /usr/bin/omen-agent run > " + runLog + " 2>&1"
+	check(h.Must(ctx, "rm", "-f", runLog, "/run/run.pid"))(t) // of one before
 	d := &daemon{host: h, cmd: h.Command(ctx, "sh", "-c", command)}
 	must(t, d.cmd.Start())
 	return d
@@ -38,14 +41,19 @@ func startRun(ctx context.Context, t *testing.T, h *world.Host) *daemon {
 // terminate sends TERM and gives the exit code.
 func (d *daemon) terminate(ctx context.Context, t *testing.T) int {
 	t.Helper()
-	pid := strings.TrimSpace(string(check(d.host.ReadFile("/run/run.pid"))(t)))
-	check(d.host.Must(ctx, "kill", "-TERM", pid))(t)
+	d.signal(ctx, t, "TERM")
 	err := d.cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	return d.cmd.ProcessState.ExitCode()
+}
+
+func (d *daemon) signal(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	pid := strings.TrimSpace(string(check(d.host.ReadFile("/run/run.pid"))(t)))
+	check(d.host.Must(ctx, "kill", "-"+name, pid))(t)
 }
 
 // awaitLog waits until the log of omen-agent run holds a text.
@@ -80,7 +88,7 @@ func TestRun(t *testing.T) {
 	}
 
 	d = startRun(ctx, t, m.Host)
-	awaitLog(ctx, t, m.Host, `msg="nothing to renew yet" next=15h5`)
+	awaitLog(ctx, t, m.Host, `msg="certificates until `)
 	if code := d.terminate(ctx, t); code != 0 {
 		t.Errorf("after TERM the exit code is %d", code)
 	}
@@ -88,6 +96,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("nothing was due, and now %s is current after %d logins", got, l.logins(t, "run"))
 	}
 	m.wantLeaf(ctx, t, leaf)
+	leaf = m.reload(ctx, t)
 
 	m.enrolAs(ctx, t, "0000000000000000000000000000000000000000000000000000000000000000")
 	check(m.Must(ctx, "rm", "-r", "/var/lib/omen-agent/keylime/current"))(t)
@@ -98,6 +107,35 @@ func TestRun(t *testing.T) {
 		t.Errorf("after TERM the exit code is %d", code)
 	}
 	m.wantLeaf(ctx, t, leaf)
+}
+
+// reload has a daemon that runs read its configuration again: one that is wrong, and one
+// that asks for fewer names.
+func (m *machine) reload(ctx context.Context, t *testing.T) *x509.Certificate {
+	t.Helper()
+	d := startRun(ctx, t, m.Host)
+	awaitLog(ctx, t, m.Host, `msg="services may start"`)
+	good := check(m.ReadFile(world.AgentConfig))(t)
+	must(t, m.WriteFile(world.AgentConfig, append(slices.Clone(good), "nonsense = 1\n"...), 0o644))
+	d.signal(ctx, t, "HUP")
+	awaitLog(ctx, t, m.Host, "the configuration cannot be used; going on with the one before")
+	fewer := bytes.Replace(good, []byte(`"localhost"`), nil, 1)
+	if bytes.Equal(good, fewer) {
+		t.Fatalf("no names to leave out of:\n%s", good)
+	}
+	must(t, m.WriteFile(world.AgentConfig, fewer, 0o644))
+	d.signal(ctx, t, "HUP")
+	awaitLog(ctx, t, m.Host, `cause="the configuration has changed"`)
+	awaitLog(ctx, t, m.Host, "msg=renewed host=run generation=2")
+	m.wantServed(ctx, t)
+	leaf := m.served(ctx, t)
+	if slices.Contains(leaf.DNSNames, "localhost") {
+		t.Errorf("names are %v", leaf.DNSNames)
+	}
+	if code := d.terminate(ctx, t); code != 0 {
+		t.Errorf("after TERM the exit code is %d", code)
+	}
+	return leaf
 }
 
 // enrolAs accepts another boot state than the machine has.

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/config"
+	"funlab.casa/omen/internal/daemon"
+)
+
+type runCommand struct{}
+
+// Help is the command's manual.
+func (*runCommand) Help() string {
+	return `Keeps the certificates of this host, for ever: it renews two thirds through their lifetime, hosts spread over a
+twelfth of it; earlier when the server wants it, and when the configuration, the CAs or the installed files have
+changed, or a service runs with older certificates. It puts sealed keys back, and looks after everything else every
+ten minutes. After an attempt that failed it waits, longer each time up to half an hour; after a refusal that only an
+operator can change, an hour. It never makes more than one attempt a minute.
+
+SIGHUP has it read agent.toml again; one with an error in it is told, and the one before stays. SIGTERM ends it: an
+installation in flight is finished, or taken back.
+
+Under systemd (Type=notify) the services that are ordered after it start when their certificates are in place, or
+[boot] hold later.`
+}
+
+// Run keeps the certificates until it is told to stop.
+func (*runCommand) Run(j *job) error {
+	c, err := config.Load(j.cli.Config)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	systemd := &daemon.Systemd{Log: j.log}
+	go systemd.Watch(j.ctx)
+	d := daemon.Daemon{
+		Load: j.host, Hold: c.Boot.Hold.Duration, Reload: hup,
+		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log,
+	}
+	return d.Run(j.ctx)
+}
+
+// host is this host, as it is configured now.
+func (j *job) host() (daemon.Host, error) {
+	a, err := j.agent()
+	if err != nil {
+		return nil, err
+	}
+	a.WarnOfRivals(j.ctx)
+	return a, nil
+}
+
+var _ daemon.Host = (*agent.Agent)(nil)

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"funlab.casa/omen/internal/agent"
+)
+
+// Host does the job of one host; an [agent.Agent] does.
+type Host interface {
+	// Look looks after what is installed, and says whether that needs a renewal.
+	Look(ctx context.Context) agent.Need
+	// Status says what is installed.
+	Status() (*agent.Status, error)
+	// RenewDue renews what is due.
+	RenewDue(ctx context.Context) (*agent.Outcome, error)
+	// HeldUntil is until when a renewal by the clock would do harm.
+	HeldUntil() time.Time
+	// OnSwitch has ready called when new certificates are in place, and nothing has
+	// restarted for them yet.
+	OnSwitch(ready func())
+}
+
+// Clock tells the time and waits for one.
+type Clock interface {
+	Now() time.Time
+	// Until waits until the clock shows t, or is set, or ctx ends.
+	Until(ctx context.Context, t time.Time) error
+}
+
+// Supervisor is told where the daemon stands; systemd is one.
+type Supervisor interface {
+	Ready()                // what waits for us may start
+	Status(line string)    // for people
+	Reloading()            // until Ready is called again
+	Stopping()             // for good
+	Alive(pulse time.Time) // when the loop last went round
+}
+
+// How long to wait.
+const (
+	atLeast   = time.Minute      // between the beginnings of two attempts
+	lookAgain = 10 * time.Minute // at what is installed
+)
+
+// Daemon keeps the certificates of a host.
+type Daemon struct {
+	Load       func() (Host, error) // reads the configuration
+	Hold       time.Duration        // how long services wait at boot for certificates that can serve
+	Reload     <-chan os.Signal     // to read the configuration again
+	Clock      Clock
+	Supervisor Supervisor
+	Log        *slog.Logger
+
+	host   Host
+	boot   *boot
+	pace   *pace
+	renew  string    // why a renewal is due before its time, until one succeeds
+	by     time.Time // when the server wants to see this host again at the latest
+	opened time.Time // when the next attempt may begin, whatever the clock is set to
+	told   string    // the line about what is waited for
+}
+
+// Run keeps the certificates until ctx ends, which is no error. A configuration that
+// cannot be used at the start is one.
+func (d *Daemon) Run(ctx context.Context) error {
+	var err error
+	if d.host, err = d.Load(); err != nil {
+		return err
+	}
+	d.pace = newPace()
+	d.boot = newBoot(d.Supervisor, d.Log)
+	d.host.OnSwitch(d.boot.certificatesInPlace)
+	defer d.Supervisor.Stopping()
+	defer d.boot.holdFor(ctx, d.Hold)()
+	for ctx.Err() == nil {
+		d.Supervisor.Alive(d.Clock.Now())
+		next, soon := d.look(ctx)
+		if d.Clock.Now().Before(next) {
+			d.wait(ctx, next, soon)
+			continue
+		}
+		d.attempt(ctx)
+	}
+	return nil
+}
+
+// look says when to renew, and whether to look again before long.
+func (d *Daemon) look(ctx context.Context) (next time.Time, soon bool) {
+	need := d.host.Look(ctx)
+	if need.Renew != "" && d.renew == "" {
+		d.Log.Warn("renewing before it is due", "cause", need.Renew)
+		d.renew = need.Renew
+	}
+	status, err := d.host.Status()
+	if err != nil {
+		d.pace.say(d.Log, "what is installed cannot be read", err, atLeast)
+		return d.Clock.Now().Add(atLeast), true
+	}
+	now := d.Clock.Now()
+	next = d.due(status, now)
+	if status.Usable(now) && next.After(now) {
+		d.boot.ready("certificates are in place")
+	}
+	d.tell(status, next, now)
+	return next, need.Soon
+}
+
+// due is when the next attempt begins.
+func (d *Daemon) due(status *agent.Status, now time.Time) time.Time {
+	next := status.NextRenewal
+	if !d.by.IsZero() && d.by.Before(next) {
+		next = d.by
+	}
+	if d.renew != "" {
+		next = now
+	}
+	if early := status.Early(now); !early.IsZero() {
+		next = later(next, earlier(early, now.Add(d.pace.clockGate())))
+	}
+	return later(later(next, d.host.HeldUntil()), now.Add(time.Until(d.opened)))
+}
+
+// wait waits for the time, and meanwhile for what comes before it: somebody tells us to
+// read the configuration, the clock is set, what is installed wants to be looked at.
+func (d *Daemon) wait(ctx context.Context, next time.Time, soon bool) {
+	look := lookAgain
+	if soon {
+		look = atLeast
+	}
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	until := earlier(next, d.Clock.Now().Add(look))
+	go func() { done <- d.Clock.Until(waiting, until) }()
+	select {
+	case err := <-done:
+		d.awoke(ctx, err)
+	case <-d.Reload:
+		stop()
+		d.awoke(ctx, <-done)
+		d.reload()
+	}
+}
+
+// awoke goes on after a wait. Without a timer of the kernel it is one of the language.
+func (d *Daemon) awoke(ctx context.Context, err error) {
+	if err != nil {
+		d.Log.Error("no timer; looking again in a while", "error", err)
+		pause(ctx, atLeast)
+	}
+}
+
+func pause(ctx context.Context, length time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(length):
+	}
+}
+
+// reload goes on with the configuration as it is now, or as it was where that cannot
+// be used.
+func (d *Daemon) reload() {
+	d.Supervisor.Reloading()
+	defer d.boot.again()
+	host, err := d.Load()
+	if err != nil {
+		d.Log.Error("the configuration cannot be used; going on with the one before", d.pace.remedy(err)...)
+		return
+	}
+	d.host, d.pace = host, newPace()
+	d.host.OnSwitch(d.boot.certificatesInPlace)
+	d.opened = earlier(d.opened, time.Now().Add(atLeast))
+	d.Log.Info("configuration read")
+}
+
+// attempt renews once, and says when the next attempt may begin.
+func (d *Daemon) attempt(ctx context.Context) {
+	began := time.Now()
+	d.Supervisor.Status("renewing")
+	outcome, err := d.host.RenewDue(ctx)
+	if ctx.Err() != nil && err != nil {
+		d.Log.Info("stopped in the middle of a renewal", "cause", err)
+		return
+	}
+	if err == nil {
+		d.renew, d.by, d.opened = "", outcome.RenewBy, began.Add(atLeast)
+		d.pace.succeeded()
+		d.Log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
+		d.boot.ready("certificates are renewed")
+		return
+	}
+	status, unknown := d.host.Status()
+	left := time.Duration(0)
+	if unknown == nil {
+		left = status.Left(d.Clock.Now())
+	}
+	d.opened = later(began.Add(atLeast), time.Now().Add(d.pace.failed(d.Log, err, left)))
+	if unknown == nil && status.Usable(d.Clock.Now()) {
+		d.boot.ready("the certificates that are in place can serve")
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"funlab.casa/omen/attest"
+	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/bao"
+	"funlab.casa/omen/internal/config"
+)
+
+// How long to wait after an attempt that failed.
+const (
+	firstMost    = 2 * time.Minute  // the first wait is anything up to this; then twice as much
+	most         = 30 * time.Minute // and never more
+	afterRefusal = time.Hour        // only an operator can change a final refusal
+	afterPending = 5 * time.Minute
+	mostAsked    = time.Hour // of what a server asks for by Retry-After
+)
+
+// pace is how long to wait between attempts that fail, and which of their errors were
+// told.
+type pace struct {
+	wait *backoff.ExponentialBackOff
+	said string    // the last error
+	gate time.Time // when an attempt is made although the clock is wrong
+}
+
+// newPace waits with full jitter: from nothing to twice the interval, so that hosts which
+// failed together come back apart.
+func newPace() *pace {
+	wait := &backoff.ExponentialBackOff{
+		InitialInterval: firstMost / 2, MaxInterval: most / 2, Multiplier: 2, RandomizationFactor: 1,
+	}
+	wait.Reset()
+	return &pace{wait: wait}
+}
+
+func (p *pace) succeeded() {
+	p.wait.Reset()
+	p.said, p.gate = "", time.Time{}
+}
+
+// failed tells an error, once as long as it stays the same, and says how long to wait.
+// left is how long the certificates in use are still valid: what ends soon is not waited
+// for until it has ended.
+func (p *pace) failed(log *slog.Logger, err error, left time.Duration) time.Duration {
+	var server *bao.Error
+	pause, what := p.wait.NextBackOff(), "renewal failed"
+	switch {
+	case errors.As(err, &server) && server.Kind == bao.KindRefused && server.Rule == attest.RulePending:
+		pause, what = afterPending, "waiting for an operator's approval"
+	case agent.NotServed(err):
+		what = "the new set was not served; what is kept of it is in a folder refused-…, beside the generations"
+	case agent.Refused(err):
+		pause, what = afterRefusal, "refused; an operator has to change something"
+	case left > 0:
+		pause = min(pause, left/4)
+	}
+	if server != nil {
+		pause = max(pause, min(server.RetryAfter, mostAsked))
+	}
+	pause = max(pause, atLeast)
+	p.say(log, what, err, pause)
+	return pause
+}
+
+// say logs an error, as one where it is another than the last.
+func (p *pace) say(log *slog.Logger, what string, err error, next time.Duration) {
+	level := slog.LevelError
+	if err.Error() == p.said {
+		level = slog.LevelDebug
+	}
+	p.said = err.Error()
+	log.Log(nil, level, what, append(p.remedy(err), "next", next.Round(time.Second))...) //nolint:staticcheck // no handler of ours looks at the context
+}
+
+// remedy is an error with its remedy, for a log.
+func (p *pace) remedy(err error) []any {
+	words := []any{"error", err}
+	var faulty *config.Error
+	switch {
+	case errors.As(err, &faulty) && faulty.Hint != "":
+		return append(words, "remedy", faulty.Hint)
+	case remedy.Of(err) != "":
+		return append(words, "remedy", remedy.Of(err))
+	}
+	return words
+}
+
+// clockGate is for how long a clock that is known to be wrong is still waited for: what
+// is issued meanwhile would be refused here. Then an attempt says so.
+func (p *pace) clockGate() time.Duration {
+	if p.gate.IsZero() {
+		p.gate = time.Now().Add(lookAgain)
+	}
+	return time.Until(p.gate)
+}
