@@ -74,6 +74,12 @@ func TestDefaults(t *testing.T) {
 		v.TTL.Duration != 24*time.Hour || v.Anchor != c.PKI.Anchor {
 		t.Errorf("defaults: %+v", c)
 	}
+	if c.Boot.Hold.Duration != 90*time.Second {
+		t.Errorf("boot held for %s", c.Boot.Hold)
+	}
+	if c, err := load(t, spire+"[boot]\nhold = \"0s\"\n"); err != nil || c.Boot.Hold.Duration != 0 {
+		t.Errorf("nothing to hold: %v", err)
+	}
 	if got := v.PKIRole("spire"); got != "spire.server" {
 		t.Errorf("role %q", got)
 	}
@@ -183,6 +189,8 @@ func TestFaultsNameLineAndRemedy(t *testing.T) {
 		{"uri", `name    = "tenant"`, "name = \"tenant\"\nuri = \"http://x\"", 18, "uri ="},
 		{"name of the clients' bundle", `name    = "tenant"`, `name = "clients-ca"`, 17, "name ="},
 		{"clients' CA that is not there", "[pki]", "[keylime]\nclient_ca = \"DIR/none.pem\"\n[pki]", 7, "no such file"},
+		{"boot held for too long", "[pki]", "[boot]\nhold = \"9m\"\n[pki]", 7, "hold ="},
+		{"boot held for less than nothing", "[pki]", "[boot]\nhold = \"-1s\"\n[pki]", 7, "hold ="},
 		{"relative servers' CA", "[pki]", "[keylime]\nserver_ca = \"ca.pem\"\n[pki]", 7, "not an absolute path"},
 		{"relative bundle", `name    = "tenant"`, "name = \"tenant\"\nbundle_file = \"ca.pem\"", 18, "bundle_file ="},
 		{"bundle in the set", `name    = "tenant"`, "name = \"tenant\"\nbundle_file = \"/etc/keylime/certs/ca.crt\"", 18, "only the agent itself"},
