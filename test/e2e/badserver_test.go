@@ -163,7 +163,8 @@ func (s *slow) end(ctx context.Context, t *testing.T) {
 }
 
 // TestServerAway: servers that do not do their work now. The rows wait for them
-// at the same time, each on a host of its own.
+// at the same time, each on a host of its own; beside them daemons run that are told the
+// same for ever.
 func TestServerAway(t *testing.T) {
 	ctx, l := shared(t)
 	target := l.serve(ctx, t, failing)
@@ -179,6 +180,7 @@ func TestServerAway(t *testing.T) {
 		}
 		return &slow{badInput: wanted, machine: m}
 	}
+	storms := l.beginStorms(ctx, t)
 	const list = "redirects are never followed"
 	running := []*slow{
 		row("fails", fails.address, badInput{name: "5xx", code: 4, step: "challenge", says: "failing (HTTP 500)", hint: "try again when OpenBao answers"}),
@@ -211,6 +213,9 @@ func TestServerAway(t *testing.T) {
 	stopped.begin(ctx, t, &group)
 	must(t, group.Wait())
 	stopped.end(ctx, t)
+	for _, s := range storms {
+		s.end(ctx, t)
+	}
 }
 
 // wasAsked is nil once a path of that kind was asked for.
