@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"funlab.casa/omen/internal/agent"
@@ -29,6 +30,8 @@ type Host interface {
 // Clock tells the time and waits for one.
 type Clock interface {
 	Now() time.Time
+	// Elapsed is a time that only goes on, and that nobody sets.
+	Elapsed() time.Duration
 	// Until waits until the clock shows t, or is set, or ctx ends.
 	Until(ctx context.Context, t time.Time) error
 }
@@ -60,10 +63,10 @@ type Daemon struct {
 	host   Host
 	boot   *boot
 	pace   *pace
-	renew  string    // why a renewal is due before its time, until one succeeds
-	by     time.Time // when the server wants to see this host again at the latest
-	opened time.Time // when the next attempt may begin, whatever the clock is set to
-	told   string    // the line about what is waited for
+	renew  string        // why a renewal is due before its time, until one succeeds
+	by     time.Time     // when the server wants to see this host again at the latest
+	opened time.Duration // when the next attempt may begin, in elapsed time
+	told   string        // the line about what is waited for
 }
 
 // Run keeps the certificates until ctx ends, which is no error. A configuration that
@@ -121,9 +124,9 @@ func (d *Daemon) due(status *agent.Status, now time.Time) time.Time {
 		next = now
 	}
 	if early := status.Early(now); !early.IsZero() {
-		next = later(next, earlier(early, now.Add(d.pace.clockGate())))
+		next = later(next, earlier(early, now.Add(d.pace.clockGate(d.Clock.Elapsed()))))
 	}
-	return later(later(next, d.host.HeldUntil()), now.Add(time.Until(d.opened)))
+	return later(later(next, d.host.HeldUntil()), now.Add(d.opened-d.Clock.Elapsed()))
 }
 
 // wait waits for the time, and meanwhile for what comes before it: somebody tells us to
@@ -175,21 +178,22 @@ func (d *Daemon) reload() {
 	}
 	d.host, d.pace = host, newPace()
 	d.host.OnSwitch(d.boot.certificatesInPlace)
-	d.opened = earlier(d.opened, time.Now().Add(atLeast))
+	d.opened = min(d.opened, d.Clock.Elapsed()+atLeast)
 	d.Log.Info("configuration read")
 }
 
 // attempt renews once, and says when the next attempt may begin.
 func (d *Daemon) attempt(ctx context.Context) {
-	began := time.Now()
+	began := d.Clock.Elapsed()
 	d.Supervisor.Status("renewing")
+	defer debug.FreeOSMemory() // for hours nothing will need what a renewal did
 	outcome, err := d.host.RenewDue(ctx)
 	if ctx.Err() != nil && err != nil {
 		d.Log.Info("stopped in the middle of a renewal", "cause", err)
 		return
 	}
 	if err == nil {
-		d.renew, d.by, d.opened = "", outcome.RenewBy, began.Add(atLeast)
+		d.renew, d.by, d.opened = "", outcome.RenewBy, began+atLeast
 		d.pace.succeeded()
 		d.Log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
 		d.boot.ready("certificates are renewed")
@@ -200,7 +204,7 @@ func (d *Daemon) attempt(ctx context.Context) {
 	if unknown == nil {
 		left = status.Left(d.Clock.Now())
 	}
-	d.opened = later(began.Add(atLeast), time.Now().Add(d.pace.failed(d.Log, err, left)))
+	d.opened = max(began+atLeast, d.Clock.Elapsed()+d.pace.failed(d.Log, err, left))
 	if unknown == nil && status.Usable(d.Clock.Now()) {
 		d.boot.ready("the certificates that are in place can serve")
 	}

@@ -36,12 +36,13 @@ type machine struct {
 	ahead time.Duration // of the clock
 	set   chan struct{} // closed when the clock is set
 
-	told []string
-	log  bytes.Buffer
+	started time.Time
+	told    []string
+	log     bytes.Buffer
 }
 
 func newMachine(t *testing.T) *machine {
-	return &machine{t: t, life: 24 * time.Hour, set: make(chan struct{})}
+	return &machine{t: t, life: 24 * time.Hour, set: make(chan struct{}), started: time.Now()}
 }
 
 func (m *machine) Now() time.Time {
@@ -49,6 +50,8 @@ func (m *machine) Now() time.Time {
 	defer m.mutex.Unlock()
 	return time.Now().Add(m.ahead)
 }
+
+func (m *machine) Elapsed() time.Duration { return time.Since(m.started) }
 
 func (m *machine) Until(ctx context.Context, t time.Time) error {
 	timer := time.NewTimer(t.Sub(m.Now()))

@@ -29,8 +29,8 @@ const (
 // told.
 type pace struct {
 	wait *backoff.ExponentialBackOff
-	said string    // the last error
-	gate time.Time // when an attempt is made although the clock is wrong
+	said string        // the last error
+	gate time.Duration // when an attempt is made although the clock is wrong, in elapsed time; 0: it is right
 }
 
 // newPace waits with full jitter: from nothing to twice the interval, so that hosts which
@@ -45,7 +45,7 @@ func newPace() *pace {
 
 func (p *pace) succeeded() {
 	p.wait.Reset()
-	p.said, p.gate = "", time.Time{}
+	p.said, p.gate = "", 0
 }
 
 // failed tells an error, once as long as it stays the same, and says how long to wait.
@@ -97,9 +97,9 @@ func (p *pace) remedy(err error) []any {
 
 // clockGate is for how long a clock that is known to be wrong is still waited for: what
 // is issued meanwhile would be refused here. Then an attempt says so.
-func (p *pace) clockGate() time.Duration {
-	if p.gate.IsZero() {
-		p.gate = time.Now().Add(lookAgain)
+func (p *pace) clockGate(elapsed time.Duration) time.Duration {
+	if p.gate == 0 {
+		p.gate = elapsed + lookAgain
 	}
-	return time.Until(p.gate)
+	return p.gate - elapsed
 }

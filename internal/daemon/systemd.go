@@ -71,9 +71,11 @@ func (s *Systemd) Watch(ctx context.Context) {
 }
 
 // sinceBoot does not go on while the machine sleeps, as the watchdog does not.
-func sinceBoot() time.Duration {
+func sinceBoot() time.Duration { return since(unix.CLOCK_MONOTONIC) }
+
+func since(clock int32) time.Duration {
 	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil { // it is always there
+	if unix.ClockGettime(clock, &now) != nil { // these are always there
 		return 0
 	}
 	return time.Duration(now.Nano())
@@ -84,6 +86,9 @@ type WallClock struct{}
 
 // Now implements Clock.
 func (WallClock) Now() time.Time { return time.Now() }
+
+// Elapsed implements Clock.
+func (WallClock) Elapsed() time.Duration { return since(unix.CLOCK_BOOTTIME) }
 
 // Until implements Clock.
 func (WallClock) Until(ctx context.Context, t time.Time) error {
