@@ -217,18 +217,21 @@ func (i *Installer) findOwners(p *plan) error {
 	for at := range p.members {
 		m := &p.members[at]
 		var err error
-		if m.item.general() {
-			m.owner, err = i.ownerOfFiles(p, m.item)
-		} else if m.profile.Service == "" {
-			m.owner, err = i.ownerOfCommand(m.item)
-		} else {
-			m.owner, err = i.ownerOfService(p, m.profile.Service)
-		}
-		if err != nil {
+		if m.owner, err = i.ownerOf(p, *m); err != nil {
 			return fmt.Errorf("certificate %s: %w", m.item.Name, err)
 		}
 	}
 	return nil
+}
+
+func (i *Installer) ownerOf(p *plan, m member) (account.Account, error) {
+	switch {
+	case m.item.general():
+		return i.ownerOfFiles(p, m.item)
+	case m.profile.Service == "":
+		return i.ownerOfCommand(m.item)
+	}
+	return i.ownerOfService(p, m.profile.Service)
 }
 
 func (i *Installer) ownerOfService(p *plan, name string) (account.Account, error) {
@@ -291,13 +294,7 @@ func (i *Installer) planDropIns(p *plan) error {
 	}
 	p.dropIns = keylime.DropIns(uses)
 	for _, drop := range p.dropIns {
-		var environment []string
-		for _, s := range p.services {
-			if s.profile.Component == drop.Profile.Component {
-				environment = s.controller.Environment()
-			}
-		}
-		if err := keylime.Stopping(i.remarked(drop.Examine(i.root(), environment))); err != nil {
+		if err := keylime.Stopping(i.remarked(drop.Examine(i.root(), p.environmentOf(drop)))); err != nil {
 			return err
 		}
 	}

@@ -22,10 +22,10 @@ const NoEventLog = "none"
 // can: what no other look at the TPM can mend.
 var ErrEventLog = errors.New("read event log")
 
-// readEventLog reads the log as it is now, nil for "none". A log that is missing,
+// ReadEventLog reads the log as it is now, nil for "none". A log that is missing,
 // empty or longer than [attest.MaxEventLog] is an error; leaving it out is for the
 // configuration to say, not for a disk.
-func readEventLog(path string) ([]byte, error) {
+func ReadEventLog(path string) ([]byte, error) {
 	switch path {
 	case NoEventLog:
 		return nil, nil

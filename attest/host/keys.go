@@ -109,7 +109,7 @@ func (p *Prover) attestationKey(ctx context.Context) (ak *attest.AK, handle tpm2
 		if ak, err = attest.ParseAK(key.Public()); err != nil {
 			return err
 		}
-		if key.Persistent() || p.tpm.Persist(ctx, key, attest.AKHandle) == nil {
+		if key.Persistent() || !p.config.LookOnly && p.tpm.Persist(ctx, key, attest.AKHandle) == nil {
 			handle = attest.AKHandle
 		}
 		return ctx.Err()

@@ -125,7 +125,7 @@ func (p *Prover) secret(ctx context.Context, ak tpm.Key, challenge *attest.Chall
 // quote fills in what the TPM says, and makes sure that it was our key that said
 // it.
 func (p *Prover) quote(ctx context.Context, ak tpm.Key, claim Claim, challenge *attest.Challenge, secret []byte, login *attest.LoginRequest) error {
-	log, err := readEventLog(p.config.EventLog)
+	log, err := ReadEventLog(p.config.EventLog)
 	if err != nil {
 		return err
 	}

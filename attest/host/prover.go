@@ -63,6 +63,9 @@ type Config struct {
 	EventLog string
 	// StateDir is where the record is kept; empty keeps none.
 	StateDir string
+	// LookOnly keeps nothing: the record is read and not written, and the
+	// attestation key is not made persistent.
+	LookOnly bool
 	// Observe, if set, hears the name of every TPM command just before it is
 	// sent: "Quote", "NV_Read".
 	Observe func(command string)
@@ -202,6 +205,9 @@ func (p *Prover) refresh(ctx context.Context) error {
 		return err
 	}
 	p.keys, p.fresh, p.recorded = &keys{ek: ek, ak: ak, handle: handle}, true, ek.class
+	if p.config.LookOnly {
+		return nil
+	}
 	return p.keys.save(p.config.StateDir)
 }
 

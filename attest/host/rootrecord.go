@@ -68,3 +68,13 @@ func (r rootRecord) save(dir string) error {
 	}
 	return nil
 }
+
+// RecordedRoot is the storage root on record in a state directory, for who looks; nil
+// where there is none. It is to be trusted no more than the file.
+func RecordedRoot(dir string) *tpm.StorageRoot {
+	known := loadRoot(dir)
+	if known == nil {
+		return nil
+	}
+	return &known.root
+}

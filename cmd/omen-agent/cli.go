@@ -27,6 +27,7 @@ type cli struct {
 	Renew     renewCommand     `cmd:"" help:"Renew now: prove this host, have its keys signed, install, restart, prove what is served."`
 	Run       runCommand       `cmd:"" help:"Renew whenever it is due, until stopped."`
 	Status    statusCommand    `cmd:"" help:"Show what is installed, until when, and the last and next renewal."`
+	Doctor    doctorCommand    `cmd:"" help:"Look for everything that keeps certificates from being renewed, each with its remedy."`
 	Verify    verifyCommand    `cmd:"" help:"Probe every configured service now: is what is installed what is served?"`
 	Unseal    unsealCommand    `cmd:"" help:"Put sealed keys where the services read them; at boot, no network."`
 	Announce  announceCommand  `cmd:"" help:"Announce PCR values of a planned change, and renew: the keys come back in that state too."`
@@ -37,8 +38,7 @@ type cli struct {
 	Conf      configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
 	Version   versionCommand   `cmd:"" help:"Show the version."`
 
-	Doctor laterCommand `cmd:"" hidden:""`
-	Login  laterCommand `cmd:"" hidden:""`
+	Login laterCommand `cmd:"" hidden:""`
 }
 
 // job is what every command needs to do its work.

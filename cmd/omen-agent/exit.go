@@ -29,6 +29,10 @@ func exitCode(err error) int {
 	if errors.Is(err, errUsage) || errors.As(err, &faulty) {
 		return exitUsage
 	}
+	var sick *problemsError
+	if errors.As(err, &sick) {
+		return areaCodes[sick.first.Area]
+	}
 	var step *agent.StepError
 	if !errors.As(err, &step) {
 		return exitOther
@@ -69,6 +73,8 @@ func hint(err error) string {
 	switch {
 	case errors.As(err, &faulty):
 		return faulty.Hint
+	case errors.As(err, new(*problemsError)):
+		return "" // each problem has its own
 	case errors.Is(err, errLater):
 		return "omen-agent --help lists what this version does"
 	case errors.Is(err, errUsage):

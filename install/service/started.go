@@ -32,17 +32,14 @@ func (u *Unit) Started(ctx context.Context, after Moment) (bool, error) {
 	if err := u.awaitJob(ctx); err != nil {
 		return false, err
 	}
-	if u.Alive(ctx) != nil {
-		return false, nil
-	}
 	property, err := u.bus.GetServicePropertyContext(ctx, u.name, "ExecMainStartTimestampMonotonic")
 	if err != nil {
 		return false, fmt.Errorf("unit %s: %w", u.name, err)
 	}
 	microseconds, _ := property.Value.Value().(uint64)
 	started := Moment(time.Duration(microseconds) * time.Microsecond)
-	if started <= after {
-		return false, nil
+	if state, err := u.active(ctx); err != nil || !running(state) || started <= after {
+		return false, err
 	}
 	u.first, u.wanted = true, true // whoever asked for that start wants it to run
 	return true, nil

@@ -66,14 +66,20 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 	if err := a.readTrust(); err != nil {
 		return nil, err
 	}
-	a.bao, err = bao.New(bao.Config{
-		Addresses: c.OpenBao.Addresses, CAFile: c.OpenBao.CAFile, Namespace: c.OpenBao.Namespace,
-		TLSServerName: c.OpenBao.TLSServerName, AuthPath: c.OpenBao.AuthPath,
-	})
-	if err != nil {
-		return nil, &config.Error{File: c.OpenBao.CAFile, Err: err, Hint: "correct the [openbao] table"}
+	if a.bao, err = openBao(c.OpenBao); err != nil {
+		return nil, err
 	}
 	return a, nil
+}
+
+func openBao(c config.OpenBao) (*bao.Client, error) {
+	client, err := bao.New(bao.Config{
+		Addresses: c.Addresses, CAFile: c.CAFile, Namespace: c.Namespace, TLSServerName: c.TLSServerName, AuthPath: c.AuthPath,
+	})
+	if err != nil {
+		return nil, &config.Error{File: c.CAFile, Err: err, Hint: "correct the [openbao] table"}
+	}
+	return client, nil
 }
 
 func authValue(file string) (value host.AuthValue, err error) {

@@ -15,7 +15,10 @@ import (
 
 // Rivals finds who else renews certificates of this host: see package rival. It
 // reads files and starts nothing.
-func (a *Agent) Rivals(ctx context.Context) ([]rival.Rival, error) {
+func (a *Agent) Rivals(ctx context.Context) ([]rival.Rival, error) { return a.search().Find(ctx) }
+
+// search is where other renewals are looked for.
+func (a *Agent) search() rival.Search {
 	var folders []string
 	for _, s := range a.sets() {
 		folders = append(folders, s.folder(), path.Join(install.DefaultStateDir, s.name))
@@ -26,10 +29,7 @@ func (a *Agent) Rivals(ctx context.Context) ([]rival.Rival, error) {
 			mounts = append(mounts, mount)
 		}
 	}
-	return rival.Search{
-		Root: a.install.Root, Folders: folders,
-		Mounts: mounts, Readers: a.config.Keylime.Readers, Active: service.ActiveUnits,
-	}.Find(ctx)
+	return rival.Search{Root: a.install.Root, Folders: folders, Mounts: mounts, Readers: a.config.Keylime.Readers, Active: service.ActiveUnits}
 }
 
 // alone refuses while something else that renews is switched on: two renewers

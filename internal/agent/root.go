@@ -32,7 +32,7 @@ func (a *Agent) installRoots(ctx context.Context) (*Outcome, error) {
 // itself, and it is looked at again in a day.
 func (a *Agent) describeRoot(c *config.Certificate, current *install.Installed) Certificate {
 	d := Certificate{Certificate: install.Certificate{Name: c.Name}, Profile: c.Profile, Service: c.Serves()}
-	if current == nil {
+	if current == nil || len(a.anchors[c.Anchor]) == 0 {
 		return d
 	}
 	anchor := a.anchors[c.Anchor][0]

@@ -23,21 +23,9 @@ type Properties struct {
 
 // Properties asks the TPM who it is (TPM 2.0 part 2, section 6.13).
 func (t *TPM) Properties(ctx context.Context) (*Properties, error) {
-	response, err := tpm2.GetCapability{
-		Capability:    tpm2.TPMCapTPMProperties,
-		Property:      uint32(tpm2.TPMPTManufacturer),
-		PropertyCount: 8,
-	}.Execute(t.in(ctx))
+	values, err := t.values(ctx, tpm2.TPMPTManufacturer, 8)
 	if err != nil {
-		return nil, fmt.Errorf("read TPM properties: %w", err)
-	}
-	list, err := response.CapabilityData.Data.TPMProperties()
-	if err != nil {
-		return nil, fmt.Errorf("read TPM properties: %w", err)
-	}
-	values := map[tpm2.TPMPT]uint32{}
-	for _, property := range list.TPMProperty {
-		values[property.Property] = property.Value
+		return nil, err
 	}
 	clock, err := tpm2.ReadClock{}.Execute(t.in(ctx))
 	if err != nil {

@@ -120,7 +120,9 @@ func (h *Host) StartEnv(env []string, log, program string, args ...string) (*Pro
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // Signal sends a signal to the whole process group.
-func (p *Process) Signal(signal syscall.Signal) error { return syscall.Kill(-p.cmd.Process.Pid, signal) }
+func (p *Process) Signal(signal syscall.Signal) error {
+	return syscall.Kill(-p.cmd.Process.Pid, signal)
+}
 
 // Stop sends TERM to the whole process group and waits, KILL after grace.
 func (p *Process) Stop(grace time.Duration) error {

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+var pkiBreaks = map[string]func(*testing.T){
+	"pki-role": func(t *testing.T) {
+		h := enrolledHost(t)
+		h.good("pki-role")
+		h.server.delete(t, "pki_int/roles/"+h.name+".server")
+		h.bad("pki-role", Problem, "unknown role")
+		h.policy("pki_clients/sign/" + h.name + ".client")
+		h.bad("pki-role", Problem, "denied")
+	},
+	"pki-names": func(t *testing.T) {
+		h := enrolledHost(t)
+		h.good("pki-names")
+		domains := []string{"web.keylime.test"}
+		for words, bend := range map[string]map[string]any{
+			"any name: omen-doctor.invalid":                                   {"allow_any_name": true},
+			"names below its own: omen-doctor.web.keylime.test":               {"allow_subdomains": true},
+			"names beside its own: omen-doctor.keylime.test":                  {"allow_glob_domains": true, "allowed_domains": []string{"web.keylime.test", "*.keylime.test"}},
+			"a foreign address: web.keylime.test":                             {"allowed_ip_sans_cidr": []string{}},
+			"a foreign SPIFFE ID: web.keylime.test":                           {"allowed_uri_sans": []string{"spiffe://*"}},
+			"serial ":                                                         {"allow_any_name": true},
+			"which ends in " + probeTTL.String() + "; its key is thrown away": {"allow_any_name": true},
+		} {
+			h.allow("pki_int", "server", domains, bend)
+			h.bad("pki-names", Problem, words)
+		}
+		h.allow("pki_int", "server", domains)
+		h.good("pki-names")
+	},
+	"pki-other-host": func(t *testing.T) {
+		h := enrolledHost(t)
+		h.good("pki-other-host")
+		for _, wide := range []string{"pki_int/sign/*", "pki_int/sign/" + h.name + "*"} {
+			h.policy(wide, "pki_clients/sign/"+h.name+".client")
+			h.bad("pki-other-host", Problem, "the policy lets this host ask pki_int/sign/")
+		}
+	},
+	"pki-client-auth": func(t *testing.T) {
+		h := enrolledHost(t)
+		h.good("pki-client-auth")
+		delete(h.certs, "tenant")
+		h.certificate("verifier", "profile = \"keylime-verifier\"\ncommon_name = \"verifier.keylime.test\"\nkey = \"file\"")
+		h.bad("pki-client-auth", Warning, "this host has none from there")
+		h.allow("pki_int", "client", []string{"tenant.keylime.test"})
+		h.policy("pki_int/sign/" + h.name + ".*")
+		h.bad("pki-client-auth", Problem, "administers Keylime")
+	},
+	"pki-anchor": func(t *testing.T) {
+		h := bareHost(t)
+		h.good("pki-anchor")
+		h.place("root.pem", string(newCAUntil(t, time.Now().AddDate(0, 0, 7)).pem), 0o644)
+		h.bad("pki-anchor", Warning, "until")
+		h.place("root.pem", string(newCAUntil(t, time.Now().Add(-time.Hour)).pem), 0o644)
+		h.bad("pki-anchor", Problem, "expired")
+	},
+}
+
+// TestStrangers: what is asked for is nobody's.
+func TestStrangers(t *testing.T) {
+	h := bareHost(t)
+	d := h.doctor()
+	p := d.newPatient()
+	defer p.close()
+	for what, request := range strangers(p.certificate("tenant")) {
+		request.Name, request.Usage, request.TTL = "x", 1, probeTTL
+		if err := request.Check(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		own := request.CommonName == "tenant.keylime.test"
+		if own && len(request.IP) == 0 && request.URI == "" || !own && !strings.Contains(request.CommonName, "omen-doctor") {
+			t.Errorf("%s: somebody's: %+v", what, request)
+		}
+	}
+}
