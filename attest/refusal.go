@@ -2,7 +2,11 @@
 
 package attest
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Rule is the name of the check that refused a host. Rules are API: the same
 // word stands in the HTTP answer, the log, the audit entry and the metrics.
@@ -54,6 +58,9 @@ var known = map[Rule]bool{
 
 // Known reports whether r is a rule of this version.
 func (r Rule) Known() bool { return known[r] }
+
+// Rules lists the rules of this version, sorted.
+func Rules() []Rule { return slices.Sorted(maps.Keys(known)) }
 
 // StartOver reports whether a fresh challenge may help, once in an attempt.
 // Every other refusal is final until an operator changes something.

@@ -33,8 +33,9 @@ func (r *rollbackCommand) Run(j *job) error {
 	if err != nil {
 		return err
 	}
+	end := j.progress(a)
 	returned, err := a.Rollback(j.ctx, r.Certificate)
-	if err != nil {
+	if end(); err != nil {
 		return err
 	}
 	return show(j, returned, returnedText)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/internal/agent"
@@ -22,7 +23,7 @@ type cli struct {
 	Config    string `help:"Configuration file." default:"${config}" placeholder:"FILE"`
 	Output    string `help:"Form of what is printed: text or json." enum:"text,json" default:"text"`
 	LogLevel  string `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
-	LogFormat string `help:"Form of the log on standard error: text or json." enum:"text,json" default:"text"`
+	LogFormat string `help:"Form of the log on standard error: text, json, journal, or auto, which is the journal's where systemd has it there." enum:"auto,text,json,journal" default:"auto"`
 
 	Renew     renewCommand     `cmd:"" help:"Renew now: prove this host, have its keys signed, install, restart, prove what is served."`
 	Run       runCommand       `cmd:"" help:"Renew whenever it is due, until stopped."`
@@ -48,17 +49,17 @@ type job struct {
 	stdin  io.Reader
 	stdout io.Writer
 	log    *slog.Logger
+	bottom *bottomLine // of standard error; nil where that is no terminal
 }
 
 func (c *cli) job(ctx context.Context, stdout, stderr io.Writer) *job {
-	level := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo,
-		"warn": slog.LevelWarn, "error": slog.LevelError}[c.LogLevel]
-	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewTextHandler(stderr, options)
-	if c.LogFormat == "json" {
-		handler = slog.NewJSONHandler(stderr, options)
+	j := &job{ctx: ctx, cli: c, stdin: os.Stdin, stdout: stdout}
+	if isTerminal(stderr) {
+		j.bottom = &bottomLine{out: stderr}
+		stderr = j.bottom
 	}
-	return &job{ctx: ctx, cli: c, stdin: os.Stdin, stdout: stdout, log: slog.New(handler)}
+	j.log = slog.New(c.handler(stderr))
+	return j
 }
 
 // agent reads the configuration and makes the agent that does the work.
@@ -67,7 +68,11 @@ func (j *job) agent() (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(c, j.log)
+	a, err := agent.New(c, j.log)
+	if err == nil {
+		a.Hint = hint
+	}
+	return a, err
 }
 
 type renewCommand struct {
@@ -87,8 +92,9 @@ func (r *renewCommand) Run(j *job) error {
 			return err
 		}
 	}
+	end := j.progress(a)
 	outcome, err := a.Enrol(j.ctx, r.Certificate, ticket)
-	if err != nil {
+	if end(); err != nil {
 		return err
 	}
 	return show(j, outcome, outcomeText)
@@ -106,7 +112,9 @@ func (*statusCommand) Run(j *job) error {
 	if err != nil {
 		return err
 	}
-	return show(j, status, statusText)
+	return show(j, status, func(w io.Writer, s *agent.Status) {
+		statusText(page{w: w, colour: coloured(j.stdout)}, s, time.Now())
+	})
 }
 
 type verifyCommand struct{}

@@ -57,8 +57,9 @@ func (c *announceCommand) Run(j *job) error {
 			return err
 		}
 	}
+	end := j.progress(a)
 	outcome, err := a.Renew(j.ctx, nil)
-	if err != nil {
+	if end(); err != nil {
 		return c.notSealed(err)
 	}
 	return show(j, outcome, outcomeText)

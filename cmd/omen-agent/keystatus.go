@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"funlab.casa/omen/internal/agent"
@@ -13,7 +12,7 @@ import (
 
 // keyText says where the key of an installed certificate is; nothing of a root, which
 // has none.
-func keyText(w io.Writer, name string, k agent.KeyStatus) {
+func keyText(p page, name string, k agent.KeyStatus) {
 	if k.Configured == "" {
 		return
 	}
@@ -21,7 +20,7 @@ func keyText(w io.Writer, name string, k agent.KeyStatus) {
 	if mode == "" {
 		mode = "none"
 	}
-	fmt.Fprintf(w, "key\t%s\t%s\t%s\n", name, mode, printable(strings.Join(keyWords(k), "; ")))
+	p.row("key", fmt.Sprintf("%s %s %s", name, mode, strings.Join(keyWords(k), "; ")))
 }
 
 func keyWords(k agent.KeyStatus) (words []string) {
@@ -51,8 +50,8 @@ func policyText(p *agent.KeyPolicy) string {
 }
 
 // readersText says which programs of this host cannot use keys in the TPM.
-func readersText(w io.Writer, readers []agent.Reader) {
+func readersText(p page, readers []agent.Reader) {
 	for _, r := range readers {
-		fmt.Fprintf(w, "no TPM keys\t%s\t%s\n", r.Service, printable(r.Why))
+		p.row("no TPM keys", r.Service+" "+r.Why)
 	}
 }

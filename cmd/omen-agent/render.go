@@ -58,42 +58,6 @@ func outcomeText(w io.Writer, o *agent.Outcome) {
 	fmt.Fprintf(w, "restarted\t%s\n", list(o.Restarted))
 }
 
-func statusText(w io.Writer, s *agent.Status) {
-	if s.Host != "" {
-		fmt.Fprintf(w, "host\t%s\n", s.Host)
-	}
-	if s.Generation >= 0 {
-		fmt.Fprintf(w, "generation\t%d\n", s.Generation)
-	}
-	if s.Unproven {
-		fmt.Fprintf(w, "NOT PROVEN\tits installation ended in the middle; renew or roll back\n")
-	}
-	for _, d := range s.Damage {
-		fmt.Fprintf(w, "CHANGED\t%s\tby somebody else\n", printable(d.String()))
-	}
-	for _, c := range s.Certificates {
-		if c.Serial == "" {
-			fmt.Fprintf(w, "certificate\t%s\tnot installed\tfor %s\n", c.Name, c.Service)
-			continue
-		}
-		fmt.Fprintf(w, "certificate\t%s\tserial %s\tuntil %s\tfor %s\n", c.Name, c.Serial, when(c.NotAfter), c.Service)
-		keyText(w, c.Name, c.Key)
-	}
-	readersText(w, s.NoTPMKeys)
-	fmt.Fprintf(w, "last renewal\t%s\n", when(s.LastSuccess))
-	next := "now"
-	if due := s.Due(); due.After(time.Now()) {
-		next = when(due)
-	}
-	fmt.Fprintf(w, "next renewal\t%s\n", next)
-	for _, remark := range s.Remarks {
-		fmt.Fprintf(w, "remark\t%s\n", printable(remark))
-	}
-	if s.Failure != nil {
-		fmt.Fprintf(w, "last attempt\t%s failed: %s\n", when(s.LastAttempt), printable(s.Failure.Message))
-	}
-}
-
 // finding is one answer of verify, for people and as JSON.
 type finding struct {
 	Certificate string `json:"certificate,omitempty"`

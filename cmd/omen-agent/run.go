@@ -38,21 +38,23 @@ func (*runCommand) Run(j *job) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	observer := j.observer(c.Metrics)
 	systemd := &daemon.Systemd{Log: j.log}
 	go systemd.Watch(j.ctx)
 	d := daemon.Daemon{
-		Load: j.host, Hold: c.Boot.Hold.Duration, Reload: hup,
+		Load: func() (daemon.Host, error) { return j.host(observer) }, Hold: c.Boot.Hold.Duration, Reload: hup,
 		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log,
 	}
 	return d.Run(j.ctx)
 }
 
-// host is this host, as it is configured now.
-func (j *job) host() (daemon.Host, error) {
+// host is this host, as it is configured now. Who observes it stays.
+func (j *job) host(observer agent.Observer) (daemon.Host, error) {
 	a, err := j.agent()
 	if err != nil {
 		return nil, err
 	}
+	a.Observer = observer
 	a.WarnOfRivals(j.ctx)
 	return a, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/internal/alarm"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/issuer"
@@ -30,6 +31,10 @@ const maxFile = 64 << 10
 // Agent does the job of one host. It is made once and renews many times, one
 // renewal at a time.
 type Agent struct {
+	Observer Observer           // hears of renewals and looks; nil: nobody does
+	Progress func(Step)         // hears of a renewal's steps as they begin; nil: nobody does
+	Hint     func(error) string // the remedy of an error, for the record; nil: what the error brings itself
+
 	config  *config.Config
 	tpm     host.Config
 	bao     *bao.Client
@@ -40,10 +45,12 @@ type Agent struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	failed   []string  // certificates that are not as they should be, to be renewed before all others
-	soon     bool      // sealed keys were in somebody's way: look again before long
-	repaired time.Time // when a look last made a renewal due
-	switched func()    // see OnSwitch; nil for none
+	failed   []string               // certificates that are not as they should be, to be renewed before all others
+	soon     bool                   // sealed keys were in somebody's way: look again before long
+	repaired time.Time              // when a look last made a renewal due
+	switched func()                 // see OnSwitch; nil for none
+	alarmed  map[raised]alarm.Level // at the last observation
+	unserved []string               // certificates that were not served then
 }
 
 // New makes the agent of a checked configuration. It reads the files that the

@@ -46,7 +46,7 @@ func (a *Agent) holdBack(ctx context.Context, err error) {
 			a.log.Warn("the hold on renewals is not lifted", "error", err)
 		}
 	case ctx.Err() == nil && NotServed(err):
-		h := hold{Configuration: a.fingerprint(), Until: a.now().Add(a.holdTime()), Failure: failure(err)}
+		h := hold{Configuration: a.fingerprint(), Until: a.now().Add(a.holdTime()), Failure: a.failure(err)}
 		if err := a.keep(heldName, h); err != nil {
 			a.log.Warn("the hold on renewals is not written", "error", err)
 		}

@@ -20,8 +20,9 @@ type Need struct {
 
 // Look looks after what is installed: it mends files, puts sealed keys back, and says
 // whether the rest needs a renewal now. What makes one necessary again and again does
-// so once an hour.
+// so once an hour. Then it observes the host.
 func (a *Agent) Look(ctx context.Context) Need {
+	defer a.Observe(ctx)
 	a.soon = false
 	if a.spoiled(ctx) {
 		return Need{Renew: "installed files are spoiled"}

@@ -35,6 +35,7 @@ func (a *Agent) prove(ctx context.Context, prover *host.Prover, orders []*order,
 
 // openTPM opens the TPM for one renewal.
 func (a *Agent) openTPM(ctx context.Context, w *stopwatch) (*host.Prover, error) {
+	w.begin(StepTPM)
 	config := a.tpm
 	config.Observe = w.count
 	prover, err := host.Open(ctx, config)
@@ -91,23 +92,26 @@ func (p *proof) renewKeys(ctx context.Context, orders []*order, cause error) err
 // converse is the two round trips of the protocol.
 func (p *proof) converse(ctx context.Context) (*bao.Session, error) {
 	openbao, w := p.agent.config.OpenBao, p.watch
+	w.begin(StepTPM)
 	request, err := p.prover.Request(ctx, openbao.Role)
-	if w.lap(StepTPM); err != nil {
+	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}
+	w.begin(StepChallenge)
 	challenge, node, err := p.agent.bao.Challenge(ctx, *request)
-	if w.lap(StepChallenge); err != nil {
+	if err != nil {
 		return nil, at(StepChallenge, "", err)
 	}
+	w.begin(StepTPM)
 	login, err := p.prover.Login(ctx, host.Claim{
 		Role: openbao.Role, Audience: node.Audience, Keys: p.keys, Resident: p.residents, Measurements: p.measurements,
 		Ticket: p.enrolment.opener(node), WantedName: openbao.WantedName,
 	}, challenge)
-	if w.lap(StepTPM); err != nil {
+	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}
+	w.begin(StepLogin)
 	session, err := p.agent.bao.Login(ctx, node, *login)
-	w.lap(StepLogin)
 	return session, at(StepLogin, "", err)
 }
 

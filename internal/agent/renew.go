@@ -43,26 +43,28 @@ func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*
 		return nil, err
 	}
 	var outcome *Outcome
+	w := a.stopwatch()
 	if err = errors.Join(a.readTrust(), a.alone(ctx)); err == nil {
-		outcome, err = a.renew(ctx, orders, ticket)
+		outcome, err = a.renew(ctx, orders, ticket, w)
 	}
+	w.stop()
 	a.remember(outcome, err)
 	a.holdBack(ctx, err)
 	if err == nil && len(only) == 0 {
 		a.apply()
 	}
+	a.attempted(ctx, w, err)
 	return outcome, err
 }
 
 // renew is the whole job, from the TPM to what is served.
-func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile) (outcome *Outcome, err error) {
+func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (outcome *Outcome, err error) {
 	if orders, err = a.withSpoiled(ctx, orders); err != nil {
 		return nil, err
 	}
 	if len(orders) == 0 {
-		return a.installRoots(ctx)
+		return a.installRoots(ctx, w)
 	}
-	w := newStopwatch()
 	session, err := a.obtain(ctx, orders, ticket, w)
 	if err != nil {
 		return nil, err
@@ -83,13 +85,13 @@ func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	w.begin(StepKey)
 	if err := a.chooseModes(ctx, prover, orders); err != nil {
 		return nil, err
 	}
 	if err := a.makeKeys(ctx, prover, orders); err != nil {
 		return nil, err
 	}
-	w.lap(StepKey)
 	if session, err = a.prove(ctx, prover, orders, ticket, w); err != nil {
 		return nil, err
 	}
@@ -98,9 +100,8 @@ func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile,
 			return nil, err
 		}
 	}
-	err = a.seal(ctx, prover, orders)
-	w.lap(StepKey)
-	return session, err
+	w.begin(StepKey)
+	return session, a.seal(ctx, prover, orders)
 }
 
 // reasons are those of the keys whose mode was decided here.
@@ -116,28 +117,31 @@ func reasons(orders []*order) map[string]string {
 
 // sign has one key signed and judges what comes back.
 func (a *Agent) sign(ctx context.Context, session *bao.Session, o *order, w *stopwatch) error {
+	w.begin(StepKey)
 	csr, err := o.key.CSR(o.request)
-	if w.lap(StepKey); err != nil {
+	if err != nil {
 		return at(StepKey, o.cert.Name, err)
 	}
+	w.begin(StepSign)
 	signed, err := a.bao.Sign(ctx, session, o.cert.Path, o.cert.PKIRole(session.Host), csr, o.request.TTL)
-	if w.lap(StepSign); err != nil {
+	if err != nil {
 		return at(StepSign, o.cert.Name, err)
 	}
+	w.begin(StepCheck)
 	reply := issuer.Reply{Certificate: signed.Certificate, IssuingCA: signed.IssuingCA, CAChain: signed.CAChain}
 	o.issued, err = issuer.Judge(reply, o.request, o.key.SPKI(), a.anchors[o.cert.Anchor], a.now())
-	w.lap(StepCheck)
 	return at(StepCheck, o.cert.Name, err)
 }
 
 // deploy installs a judged set, restarts what reads it and asks what is served.
 func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Outcome, w *stopwatch) (err error) {
+	w.begin(StepInstall)
 	items, err := a.items(s, orders)
 	if err != nil {
 		return err
 	}
 	change, err := s.install.Install(ctx, items)
-	if w.lap(StepInstall); err != nil {
+	if err != nil {
 		return at(StepInstall, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
@@ -155,12 +159,12 @@ func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Out
 // gives the certificates of the set; where one of them is not served, the set before
 // is put back.
 func serve(ctx context.Context, s set, change *install.Change, w *stopwatch) ([]install.Certificate, error) {
-	err := change.Reload(ctx)
-	if w.lap(StepReload); err != nil {
+	w.begin(StepReload)
+	if err := change.Reload(ctx); err != nil {
 		return nil, rollBack(ctx, change, StepReload, err)
 	}
-	err = change.Probe(ctx)
-	if w.lap(StepProbe); err != nil {
+	w.begin(StepProbe)
+	if err := change.Probe(ctx); err != nil {
 		return nil, rollBack(ctx, change, StepProbe, err)
 	}
 	current, err := s.install.Current()

@@ -36,7 +36,7 @@ func (a *Agent) Rollback(ctx context.Context, certificate string) (returned *Ret
 	}
 	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
 	returned = &Returned{Generation: change.Generation(), From: current.Generation, Restarted: restarted(s, change)}
-	if returned.Certificates, err = serve(ctx, s, change, newStopwatch()); err != nil {
+	if returned.Certificates, err = serve(ctx, s, change, a.stopwatch()); err != nil {
 		return nil, err
 	}
 	return returned, nil

@@ -18,8 +18,7 @@ var rootName = strings.TrimSuffix(keylime.RootFile, ".crt")
 
 // installRoots is a renewal in which nothing is issued: roots are installed, and
 // nobody is asked for anything.
-func (a *Agent) installRoots(ctx context.Context) (*Outcome, error) {
-	w := newStopwatch()
+func (a *Agent) installRoots(ctx context.Context, w *stopwatch) (*Outcome, error) {
 	outcome := &Outcome{Host: a.recall().Host, Spent: w.spent, TPMCommands: w.commands}
 	if err := a.deployAll(ctx, nil, outcome, w); err != nil {
 		return nil, err

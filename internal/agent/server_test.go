@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
@@ -68,6 +69,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.logins = append(s.logins, m)
 		s.logIn(w, next(&s.script))
+	case "pki_int/sign/spire.client":
+		refuse(w, 403, "permission denied")
+	case "sys/health":
+		answer(w, map[string]any{"initialized": true, "version": "2.7.2", "server_time_utc": time.Now().Unix()})
 	case "sys/wrapping/lookup", "sys/wrapping/unwrap":
 		s.wrapping(w, path)
 	default:

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/internal/alarm"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/issuer"
@@ -28,6 +30,7 @@ type Record struct {
 	RenewBy     time.Time         `json:"renew_by,omitzero"` // the server's wish at the last success
 	Auto        map[string]string `json:"auto,omitempty"`    // see [Outcome]; of the last renewal of each certificate
 	Failure     *Failure          `json:"failure,omitempty"` // of the last attempt
+	Clock       *Clock            `json:"clock,omitempty"`   // as the server's last answer showed it
 }
 
 // Failure is why the last attempt ended.
@@ -35,6 +38,7 @@ type Failure struct {
 	Step       Step   `json:"step"`
 	Rule       string `json:"rule,omitempty"` // of the server's refusal
 	Message    string `json:"message"`
+	Remedy     string `json:"remedy,omitempty"`
 	RolledBack bool   `json:"rolled_back"`
 }
 
@@ -50,7 +54,10 @@ func (a *Agent) remember(outcome *Outcome, err error) {
 		r.Host, r.LastSuccess, r.RenewBy = outcome.Host, r.LastAttempt, outcome.RenewBy
 		r.Auto = merged(r.Auto, outcome.Auto)
 	} else {
-		r.Failure = failure(err)
+		r.Failure = a.failure(err)
+	}
+	if clock := a.clock(); clock != nil {
+		r.Clock = clock
 	}
 	if err := a.keep(recordName, r); err != nil {
 		a.log.Warn("status is not written", "error", err)
@@ -71,8 +78,12 @@ func merged(before, newer map[string]string) map[string]string {
 	return all
 }
 
-func failure(err error) *Failure {
-	f := &Failure{Message: err.Error()}
+func (a *Agent) failure(err error) *Failure {
+	hint := a.Hint
+	if hint == nil {
+		hint = remedy.Of
+	}
+	f := &Failure{Message: err.Error(), Remedy: hint(err)}
 	var step *StepError
 	if errors.As(err, &step) {
 		f.Step, f.RolledBack = step.Step, step.RolledBack
@@ -139,8 +150,13 @@ type Status struct {
 	Damage       []install.Damage `json:"damage,omitempty"`   // installed files that somebody else has changed
 	Certificates []Certificate    `json:"certificates"`
 	NextRenewal  time.Time        `json:"next_renewal,omitzero"`         // zero: now
+	HeldUntil    time.Time        `json:"held_until,omitzero"`           // no renewal by the clock before it: a new set was not served
+	Level        alarm.Level      `json:"level"`                         // of the most urgent alarm
+	Alarms       []Alarm          `json:"alarms,omitempty"`              // the most urgent first
 	NoTPMKeys    []Reader         `json:"cannot_use_tpm_keys,omitempty"` // see [Agent.WithoutTPMKeys]
 	Remarks      []string         `json:"remarks,omitempty"`             // see [Agent.Remarks]
+
+	now time.Time // that this is said at
 }
 
 // Certificate is one configured certificate as it is on disk; without a serial
@@ -154,8 +170,8 @@ type Certificate struct {
 }
 
 // Due is the next renewal as a running agent plans it: NextRenewal, or earlier
-// where the server said so at the last success.
-func (s *Status) Due() time.Time { return bounded(s.NextRenewal, s.RenewBy) }
+// where the server said so at the last success, but not while renewals are held back.
+func (s *Status) Due() time.Time { return later(bounded(s.NextRenewal, s.RenewBy), s.HeldUntil) }
 
 // Status reads what is on disk. It asks no service; Verify does.
 func (a *Agent) Status() (*Status, error) {
@@ -169,6 +185,12 @@ func (a *Agent) Status() (*Status, error) {
 	if s.Unproven {
 		s.NextRenewal = time.Time{}
 	}
+	s.now = a.now()
+	if held := a.HeldUntil(); held.After(s.now) {
+		s.HeldUntil = held
+	}
+	s.Alarms = alarms(s, s.now)
+	s.Level = mostUrgent(s.Alarms)
 	return s, nil
 }
 

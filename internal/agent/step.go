@@ -5,8 +5,10 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/internal/bao"
 )
 
 // Step is one of the steps of a renewal. The same words stand in errors, logs,
@@ -25,6 +27,11 @@ const (
 	StepReload    Step = "reload"
 	StepProbe     Step = "probe"
 )
+
+// Steps lists the steps in their order.
+func Steps() []Step {
+	return []Step{StepTPM, StepKey, StepChallenge, StepLogin, StepSign, StepCheck, StepInstall, StepReload, StepProbe}
+}
 
 // StepError says at which step a renewal ended and what serves now.
 type StepError struct {
@@ -49,6 +56,19 @@ func (e *StepError) Error() string {
 
 // Unwrap gives the cause.
 func (e *StepError) Unwrap() error { return e.Err }
+
+// LogAttrs are what a log with fields says of this error beside its words.
+func (e *StepError) LogAttrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("step", string(e.Step)), slog.Bool("rolled_back", e.RolledBack)}
+	if e.Certificate != "" {
+		attrs = append(attrs, slog.String("certificate", e.Certificate))
+	}
+	var server *bao.Error
+	if errors.As(e.Err, &server) && server.Rule != "" {
+		attrs = append(attrs, slog.String("rule", string(server.Rule)))
+	}
+	return attrs
+}
 
 // at wraps err with its step; a nil err stays nil, and an error that knows its
 // step keeps it.

@@ -234,7 +234,7 @@ func (c *call) view(token Token) *api.Client {
 		r.URL = &url.URL{Scheme: "https", Host: host, Path: r.URL.Path}
 		r.Host = host
 		r.ClientToken = token.header()
-	}).WithResponseCallbacks(c.answer.note)
+	}).WithResponseCallbacks(c.answer.note, func(r *api.Response) { c.client.clock.note(r.Header) })
 }
 
 // write sends body, JSON, to path.

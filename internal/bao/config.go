@@ -68,6 +68,7 @@ type Client struct {
 	transport *http.Transport
 	timing    timing
 	rests     *rests
+	clock     *clock
 }
 
 const maxAddresses = 16
@@ -108,6 +109,7 @@ func New(c Config) (*Client, error) {
 		transport: transport,
 		timing:    ofClient,
 		rests:     new(rests),
+		clock:     new(clock),
 	}, nil
 }
 

@@ -18,6 +18,7 @@ type Config struct {
 	PKI          PKI           `toml:"pki"`
 	Keylime      Keylime       `toml:"keylime"`
 	Boot         Boot          `toml:"boot"`
+	Metrics      Metrics       `toml:"metrics"`
 	Certificates []Certificate `toml:"certificate"`
 }
 

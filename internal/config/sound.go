@@ -50,9 +50,11 @@ func (c *Config) keepSound() []*fault {
 	drop(c.checkOpenBao(), func(f *fault) { c.OpenBao.without(f.at.key) })
 	drop(c.checkTPM(), func(*fault) { c.TPM = empty().TPM })
 	drop(c.checkSeal(), func(*fault) { c.Seal = empty().Seal })
+	drop(c.Boot.check(), func(*fault) { c.Boot = empty().Boot })
 	drop(c.checkPKI(), func(*fault) { c.PKI.Anchor = "" })
 	drop(c.checkKeylime(), func(*fault) { c.Keylime.ClientCA, c.Keylime.ServerCA = "", "" })
 	drop(c.checkReaders(), func(*fault) { c.Keylime.Readers = nil })
+	drop(c.checkMetrics(), func(*fault) { c.Metrics = Metrics{} })
 	found = append(found, c.keepSoundCertificates()...)
 	if len(found) == 0 { // the lines are those of the whole file
 		drop(c.checkBundlesOnce(), func(*fault) {})

@@ -102,7 +102,7 @@ func (d *Daemon) look(ctx context.Context) (next time.Time, soon bool) {
 	}
 	status, err := d.host.Status()
 	if err != nil {
-		d.pace.say(d.Log, "what is installed cannot be read", err, atLeast)
+		d.pace.say(d.Log, "what is installed cannot be read", agent.EventFailed, err, atLeast)
 		return d.Clock.Now().Add(atLeast), true
 	}
 	now := d.Clock.Now()
@@ -195,7 +195,7 @@ func (d *Daemon) attempt(ctx context.Context) {
 	if err == nil {
 		d.renew, d.by, d.opened = "", outcome.RenewBy, began+atLeast
 		d.pace.succeeded()
-		d.Log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted)
+		d.Log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted, "event", agent.EventRenewed)
 		d.boot.ready("certificates are renewed")
 		return
 	}

@@ -53,14 +53,14 @@ func (p *pace) succeeded() {
 // for until it has ended.
 func (p *pace) failed(log *slog.Logger, err error, left time.Duration) time.Duration {
 	var server *bao.Error
-	pause, what := p.wait.NextBackOff(), "renewal failed"
+	pause, what, event := p.wait.NextBackOff(), "renewal failed", agent.EventFailed
 	switch {
 	case errors.As(err, &server) && server.Kind == bao.KindRefused && server.Rule == attest.RulePending:
-		pause, what = afterPending, "waiting for an operator's approval"
+		pause, what, event = afterPending, "waiting for an operator's approval", agent.EventRefused
 	case agent.NotServed(err):
-		what = "the new set was not served; what is kept of it is in a folder refused-…, beside the generations"
+		what, event = "the new set was not served; what is kept of it is in a folder refused-…, beside the generations", agent.EventNotServed
 	case agent.Refused(err):
-		pause, what = afterRefusal, "refused; an operator has to change something"
+		pause, what, event = afterRefusal, "refused; an operator has to change something", agent.EventRefused
 	case left > 0:
 		pause = min(pause, left/4)
 	}
@@ -68,18 +68,18 @@ func (p *pace) failed(log *slog.Logger, err error, left time.Duration) time.Dura
 		pause = max(pause, min(server.RetryAfter, mostAsked))
 	}
 	pause = max(pause, atLeast)
-	p.say(log, what, err, pause)
+	p.say(log, what, event, err, pause)
 	return pause
 }
 
 // say logs an error, as one where it is another than the last.
-func (p *pace) say(log *slog.Logger, what string, err error, next time.Duration) {
+func (p *pace) say(log *slog.Logger, what string, event agent.Event, err error, next time.Duration) {
 	level := slog.LevelError
 	if err.Error() == p.said {
 		level = slog.LevelDebug
 	}
 	p.said = err.Error()
-	log.Log(nil, level, what, append(p.remedy(err), "next", next.Round(time.Second))...) //nolint:staticcheck // no handler of ours looks at the context
+	log.Log(nil, level, what, append(p.remedy(err), "next", next.Round(time.Second), "event", event)...) //nolint:staticcheck // no handler of ours looks at the context
 }
 
 // remedy is an error with its remedy, for a log.

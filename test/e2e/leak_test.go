@@ -188,7 +188,7 @@ var modes = []struct{ path, mode, owner string }{
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "Lrwxrwxrwx", "0"},
 	{`/var/lib/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.sealed`, "-r--------", "K"},
 	{`/var/lib/omen-agent/state`, "drwx------", "0"},
-	{`/var/lib/omen-agent/state/(tpm\.json|status\.json|srk\.pub)`, "-rw-------", "0"},
+	{`/var/lib/omen-agent/state/(tpm\.json|status\.json|applied\.json|srk\.pub)`, "-rw-------", "0"},
 	{`/run/omen-agent`, "drwx--x--x", "0"},
 	{`/run/omen-agent/keylime(/gen-[0-9]{6})?`, "drwx--x--x", "0"},
 	{`/run/omen-agent/keylime/gen-[0-9]{6}/[a-z-]+\.key`, "-rw-------", "K"},

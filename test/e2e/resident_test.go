@@ -47,7 +47,7 @@ func (m *machine) wantKeys(ctx context.Context, t *testing.T) {
 	t.Helper()
 	text := agent(ctx, t, m.Host, "status").Stdout
 	for _, pattern := range []string{`key +verifier +sealed +PCR 7 of sha256, announced states: 0; auto: `, `key +tenant +tpm`, `no TPM keys +/usr/bin/keylime_verifier +.*1\.3 or newer`} {
-		if !regexp.MustCompile(pattern).MatchString(text) {
+		if !regexp.MustCompile("(?s)" + pattern).MatchString(text) {
 			t.Errorf("no %q in:\n%s", pattern, text)
 		}
 	}

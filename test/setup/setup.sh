@@ -16,7 +16,8 @@ cache=${OMEN_CACHE:-/var/cache/omen}
 python=/usr/bin/python3
 packages=(swtpm swtpm-tools tpm2-tools python3-venv python3-gpg gcc libc6-dev
     iproute2 util-linux passwd procps strace shellcheck openssl curl nginx-light
-    tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin)
+    tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin systemd)
+unpacked=(prometheus) # of which one program is wanted, and not its server
 
 die() {
     echo "setup: error: $1" >&2
@@ -42,6 +43,20 @@ install_packages() {
     apt-get -qq update || die "the package lists cannot be updated" "look at the network, then: apt-get update"
     apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null ||
         die "the packages cannot be installed" "as root: $line"
+}
+
+# promtool comes out of its package by hand: installed, a Prometheus would start at
+# once, now and at every boot. apt looks at the signature all the same.
+unpack_promtool() {
+    local work
+    work=$(mktemp -d "$cache/.promtool.XXXXXX")
+    apt-get -qq update || die "the package lists cannot be updated" "look at the network, then: apt-get update"
+    (cd "$work" && apt-get -qq download "${unpacked[@]}" 2>"$work/log") ||
+        die "the package ${unpacked[*]} cannot be downloaded: $(tail -n 1 "$work/log")" "apt-get update; then again"
+    dpkg-deb --fsys-tarfile "$work"/prometheus_*.deb | tar -xf - -C "$work" ./usr/bin/promtool
+    "$work/usr/bin/promtool" --version >/dev/null 2>&1 || die "promtool does not run"
+    mv -f "$work/usr/bin/promtool" "$cache/promtool"
+    rm -rf "$work"
 }
 
 # One folder per lock, layout and Python: a new lock makes a new folder, an old
@@ -119,6 +134,8 @@ main() {
     [ -L "$root/.cache/venv" ] || [ ! -e "$root/.cache/venv" ] ||
         die "$root/.cache/venv is a folder, not the link that belongs there" "move it away"
     ln -sfn "$venv" "$root/.cache/venv"
+    [ -x "$cache/promtool" ] || { open_cache; [ -x "$cache/promtool" ] || unpack_promtool; }
+    ln -sfn "$(realpath "$cache")/promtool" "$root/.cache/promtool"
     echo "setup: ready: $root/.cache/venv"
 }
 

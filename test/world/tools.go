@@ -85,6 +85,15 @@ func (t Tools) Program(name string) (string, error) {
 	return path, nil
 }
 
+// Promtool is Prometheus' own judge of rules and metrics.
+func (t Tools) Promtool() (string, error) {
+	path, err := filepath.EvalSymlinks(filepath.Join(t.Module, ".cache", "promtool"))
+	if err != nil {
+		return "", fmt.Errorf("find promtool: %w: run make setup", err)
+	}
+	return path, nil
+}
+
 // installPrograms puts the programs of the module, OpenBao and Keylime where
 // a package would: in /usr/bin.
 func (h *Host) installPrograms(ctx context.Context, tools Tools) error {
