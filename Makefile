@@ -7,7 +7,7 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-openssl-provider test-keylime-agent lint fuzz bench build release clean
+.PHONY: help setup demo test test-long test-openssl-provider test-keylime-agent lint fuzz bench build release packages clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 32
@@ -21,6 +21,9 @@ build: ## build omen-agent and openbao-plugin-auth-tpm into bin/
 release: ## write the plugin's release files for VERSION into dist/out/
 	@cd tools && $(GO) run ./release -version '$(VERSION)' -source .. -out ../dist/out
 
+packages: ## write .deb and .rpm of agent and plugin for VERSION into dist/out/
+	@cd tools && $(GO) run ./package -version '$(VERSION)' -source .. -out ../dist/out
+
 demo: setup build ## play the whole story with real parts (root, under two minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@bin/demo
@@ -29,7 +32,7 @@ test: setup build ## run every test, race detector on (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
 
-test-long: setup build ## what takes longer: a real systemd, leaders killed, every crash, two hundred renewals (root, under ten minutes)
+test-long: setup build packages ## what takes longer: a real systemd, leaders killed, every crash, two hundred renewals (root, under ten minutes)
 	@$(BUILD) -o bin/ ./test/standin ./test/soak/soaker
 	@test/setup/debian-root.sh >/dev/null
 	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster ./test/crash ./test/soak | go run ./test/sum

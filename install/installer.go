@@ -115,7 +115,7 @@ func (i *Installer) explainDisk(err error) error {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return &remedy.Error{Err: err, Hint: "free some space below " + where + "; the old certificates are in place"}
 	case errors.Is(err, syscall.EROFS):
-		return &remedy.Error{Err: err, Hint: "make " + where + " writable (a unit needs them in ReadWritePaths=)"}
+		return &remedy.Error{Err: err, Hint: "make " + where + " writable; where agent.toml has changed: systemctl daemon-reload, then restart omen-agent (a unit of your own needs them in ReadWritePaths=)"}
 	}
 	return err
 }

@@ -13,7 +13,7 @@ go vet -tags long,keylimeagent,provider ./...
 (cd bench && go vet ./...)
 go tool -modfile=tools/go.mod golangci-lint run ./...
 git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
-(cd tools && go mod verify >/dev/null && go vet ./... && go tool golangci-lint run -c ../.golangci.yml ./release/...)
+(cd tools && go mod verify >/dev/null && go vet ./... && go tool golangci-lint run -c ../.golangci.yml ./...)
 for module in . bench; do
 	(cd "$module" && go mod tidy -diff)
 done

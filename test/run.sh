@@ -13,6 +13,6 @@ fi
 {
 	status=0
 	go test -race -json -count=1 -timeout 12m ./... || status=1
-	(cd tools && go test -race -json -count=1 -timeout 10m ./release) || status=1
+	(cd tools && go test -race -json -count=1 -timeout 10m ./...) || status=1
 	exit "$status"
 } | go run ./test/sum

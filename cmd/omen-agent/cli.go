@@ -39,6 +39,9 @@ type cli struct {
 	Conf      configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
 	Version   versionCommand   `cmd:"" help:"Show the version."`
 
+	Manual     manualCommand     `cmd:"" hidden:"" help:"Print the manual page."`
+	Completion completionCommand `cmd:"" hidden:"" help:"Print the completion for a shell."`
+
 	Login laterCommand `cmd:"" hidden:""`
 }
 

@@ -12,15 +12,22 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"funlab.casa/omen/internal/order"
 )
 
 // version is set when a release is built.
 var version = "dev"
 
 func main() {
+	if filepath.Base(os.Args[0]) == order.Program { // a link to this program, run by systemd
+		order.Main(os.Args[1:], os.Stderr)
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

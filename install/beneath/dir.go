@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strict is how every name below a Dir is resolved.
-const strict = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-
 // Dir is an open directory. Close it after use.
 type Dir struct {
 	file *os.File
@@ -30,26 +27,11 @@ func Open(root, path string) (*Dir, error) {
 		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
 	}
 	defer unix.Close(base)
-	relative := strings.TrimLeft(filepath.Clean("/"+path), "/")
-	if relative == "" {
-		relative = "."
-	}
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := openat2(base, relative, &how)
+	fd, err := Inside(base, path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: shown, Err: err}
 	}
 	return &Dir{file: os.NewFile(uintptr(fd), shown), path: shown}, nil
-}
-
-// openat2 repeats the call while the kernel asks for it (a rename ran beside).
-func openat2(dir int, name string, how *unix.OpenHow) (int, error) {
-	for {
-		fd, err := unix.Openat2(dir, name, how)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return fd, err
-		}
-	}
 }
 
 // Close gives the descriptor back.
@@ -111,7 +93,7 @@ func (d *Dir) Sync() error { return d.file.Sync() }
 
 // Names lists the entries, sorted.
 func (d *Dir) Names() ([]string, error) {
-	fd, err := openat2(d.FD(), ".", &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: strict})
+	fd, err := openName(d.FD(), ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, d.fail("open", ".", err)
 	}
@@ -128,8 +110,7 @@ func (d *Dir) open(name string, flags int, mode uint32) (int, error) {
 	if err := d.check("open", name); err != nil {
 		return -1, err
 	}
-	how := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: uint64(mode), Resolve: strict}
-	fd, err := openat2(d.FD(), name, &how)
+	fd, err := openName(d.FD(), name, flags, mode)
 	if err != nil {
 		return -1, d.fail("open", name, err)
 	}

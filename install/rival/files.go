@@ -9,11 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"funlab.casa/omen/install/beneath"
 )
 
 // What is read at most.
@@ -54,21 +54,11 @@ func openFiles(ctx context.Context, root string) (*files, error) {
 
 func (f *files) close() { unix.Close(f.root) }
 
-func (f *files) open(name string, flags uint64) (int, error) {
-	relative := strings.TrimLeft(path.Clean("/"+name), "/")
-	if relative == "" {
-		relative = "."
+func (f *files) open(name string, flags int) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		return -1, err
 	}
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for {
-		if err := f.ctx.Err(); err != nil {
-			return -1, err
-		}
-		fd, err := unix.Openat2(f.root, relative, &how)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return fd, err
-		}
-	}
+	return beneath.Inside(f.root, name, flags)
 }
 
 // stat looks at what a name leads to, nil where nothing is there.

@@ -8,13 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/beneath"
 )
 
 // ReadAs reads a small regular file below root as an account would: it is opened
@@ -84,7 +83,7 @@ func become(who account.Account) error {
 
 // openAs opens a path below root as an account, which the way to root itself is no
 // matter of, and hands the descriptor on.
-func openAs(root string, who account.Account, name string, flags uint64, use func(fd int) error) error {
+func openAs(root string, who account.Account, name string, flags int, use func(fd int) error) error {
 	base, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -93,20 +92,13 @@ func openAs(root string, who account.Account, name string, flags uint64, use fun
 	return as(who, func() error { return inside(base, name, flags, use) })
 }
 
-func inside(base int, name string, flags uint64, use func(fd int) error) error {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	relative := strings.TrimLeft(path.Clean("/"+name), "/")
-	for {
-		fd, err := unix.Openat2(base, relative, &how)
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return use(fd)
+func inside(base int, name string, flags int, use func(fd int) error) error {
+	fd, err := beneath.Inside(base, name, flags)
+	if err != nil {
+		return err
 	}
+	defer unix.Close(fd)
+	return use(fd)
 }
 
 func readRegular(fd int, limit int64) ([]byte, error) {

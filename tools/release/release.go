@@ -10,10 +10,12 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"funlab.casa/omen/tools/program"
 )
 
 // plugin is the program that is released, and how every file's name begins.
-const plugin = "openbao-plugin-auth-tpm"
+const plugin = program.Plugin
 
 // platforms are what the plugin is built for. OpenBao asks a registry for the
 // exact variant of its processor, which on arm64 is v8: without it in the index
@@ -23,6 +25,19 @@ func platforms() []v1.Platform {
 		{OS: "linux", Architecture: "amd64"},
 		{OS: "linux", Architecture: "arm64", Variant: "v8"},
 	}
+}
+
+// A binary is the plugin for one platform.
+type binary struct {
+	program.Program
+	platform v1.Platform
+	name     string // of the released file
+}
+
+func (r release) build(ctx context.Context, platform v1.Platform) (b binary, err error) {
+	b = binary{platform: platform, name: fmt.Sprintf("%s_%s_%s", plugin, platform.OS, platform.Architecture)}
+	b.Program, err = program.Build(ctx, r.source, plugin, r.version, platform.Architecture, filepath.Join(r.out, b.name))
+	return b, err
 }
 
 // A release is one version of the plugin, made from a checkout.
@@ -47,7 +62,11 @@ func (r release) make(ctx context.Context) error {
 		if err := r.writeArchive(ctx, b); err != nil {
 			return fmt.Errorf("archive %s: %w", b.name, err)
 		}
-		if err := r.writeBOM(b); err != nil {
+		bom, err := b.BOM(r.date)
+		if err == nil {
+			err = r.write(b.name+".cdx.json", bom)
+		}
+		if err != nil {
 			return fmt.Errorf("list the parts of %s: %w", b.name, err)
 		}
 		binaries = append(binaries, b)
@@ -81,7 +100,11 @@ func (r release) clear() error {
 
 // files are the released files but the checksums, sorted.
 func (r release) files() ([]string, error) {
-	return filepath.Glob(filepath.Join(r.out, plugin+"_*"))
+	files, err := filepath.Glob(filepath.Join(r.out, plugin+"_linux_*"))
+	if _, missing := os.Stat(filepath.Join(r.out, plugin+imageSuffix)); err == nil && missing == nil {
+		files = append(files, filepath.Join(r.out, plugin+imageSuffix))
+	}
+	return files, err
 }
 
 // write puts a released file into place.

@@ -21,10 +21,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"funlab.casa/omen/tools/internal/checkout"
 )
 
-// checkout is the repository, seen from this package.
-const checkout = "../.."
+// repository is the checkout, seen from this package.
+const repository = "../.."
 
 // Versions that the source does not say of itself.
 const (
@@ -63,7 +65,7 @@ func TestRelease(t *testing.T) {
 	program, out := buildTool(t), t.TempDir()
 	stale := filepath.Join(out, "checksums-v0.0.1.txt")
 	check(t, os.WriteFile(stale, nil, 0o600))
-	r := program.make(t, checkout, out)
+	r := program.make(t, repository, out)
 	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an earlier release's checksums: %v", err)
 	}
@@ -105,7 +107,7 @@ func (r release) testFiles(t *testing.T) {
 
 // testBinaries: static, of their architecture, and nothing of this machine.
 func (r release) testBinaries(t *testing.T) {
-	here, err := filepath.Abs(checkout)
+	here, err := filepath.Abs(repository)
 	check(t, err)
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		content := r.read(t, plugin+"_linux_"+arch)
@@ -168,30 +170,10 @@ func (r release) testAgain(t *testing.T, program tool) {
 	t.Setenv("GOFLAGS", "-buildvcs=true -mod=mod")
 	t.Setenv("CGO_ENABLED", "1")
 	t.Setenv("GOAMD64", "v3")
-	again := program.make(t, copyCheckout(t), t.TempDir())
+	again := program.make(t, checkout.Copy(t, repository), t.TempDir())
 	if first, second := r.checksums(t), again.checksums(t); !maps.Equal(first, second) {
 		t.Errorf("two releases of one source:\n%v\n%v", first, second)
 	}
-}
-
-// copyCheckout copies what git knows or would take, as private files.
-func copyCheckout(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	list.Dir = checkout
-	names, err := list.Output()
-	check(t, err)
-	for name := range strings.SplitSeq(strings.Trim(string(names), "\x00"), "\x00") {
-		content, err := os.ReadFile(filepath.Join(checkout, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // deleted and not yet committed
-		}
-		check(t, err)
-		check(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700))
-		check(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-	return dir
 }
 
 // TestRefusals: nothing is made from a version or a date that is none.
@@ -210,28 +192,6 @@ func TestRefusals(t *testing.T) {
 	}
 	if files, err := os.ReadDir(out); err != nil || len(files) != 0 {
 		t.Errorf("files %v, %v", files, err)
-	}
-}
-
-// TestSourceDate: the date of the last commit, unless another is given.
-func TestSourceDate(t *testing.T) {
-	given, err := sourceDate(t.Context(), checkout, "86400")
-	if err != nil || given.Format(time.RFC3339) != "1970-01-02T00:00:00Z" {
-		t.Errorf("given: %v, %v", given, err)
-	}
-	last, err := sourceDate(t.Context(), checkout, "")
-	if err != nil || last.Year() < 2026 || last.After(time.Now()) {
-		t.Errorf("last commit: %v, %v", last, err)
-	}
-	if _, err := sourceDate(t.Context(), t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
-		t.Errorf("no clone: %v", err)
-	}
-}
-
-// TestNoLicence: a module that states no terms stops the release.
-func TestNoLicence(t *testing.T) {
-	if err := appendLicences(new(bytes.Buffer), "example.org/none v1.0.0", t.TempDir()); err == nil {
-		t.Error("a module without a licence goes out")
 	}
 }
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package program
 
 import (
 	"bytes"
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
@@ -18,19 +17,20 @@ import (
 // licenceFile is how the files are called in which modules state their terms.
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)([._-].*)?$`)
 
-// licences are the terms of everything that is linked into the plugin, Go's
-// standard library included: their licences want them beside the binary.
-func (r release) licences(ctx context.Context, info *buildinfo.BuildInfo) ([]byte, error) {
+// Licences are the terms of everything that is linked into the program, Go's standard
+// library included: their licences want them beside the binary. They are found by the
+// checkout source.
+func (p Program) Licences(ctx context.Context, source string) ([]byte, error) {
 	var out bytes.Buffer
-	root, err := r.ask(ctx, "env", "GOROOT")
+	root, err := ask(ctx, source, "env", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
-	if err := appendLicences(&out, "Go, "+info.GoVersion, root); err != nil {
+	if err := appendLicences(&out, "Go, "+p.Info.GoVersion, root); err != nil {
 		return nil, err
 	}
-	for _, module := range linked(info) {
-		dir, err := r.ask(ctx, "list", "-m", "-f", "{{.Dir}}", module.Path)
+	for _, module := range linked(p.Info) {
+		dir, err := ask(ctx, source, "list", "-m", "-f", "{{.Dir}}", module.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -64,9 +64,9 @@ func appendLicences(out *bytes.Buffer, name, dir string) error {
 }
 
 // ask asks the go command about the checkout.
-func (r release) ask(ctx context.Context, args ...string) (string, error) {
+func ask(ctx context.Context, source string, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...)
-	command.Dir = r.source
+	command.Dir = source
 	out, err := command.Output()
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w", strings.Join(args, " "), err)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package program
 
 import (
 	"bytes"
@@ -16,21 +16,21 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeBOM lists what is linked into a binary, as the binary itself says it.
+// BOM lists what is linked into a program, as the program itself says it, in CycloneDX.
 // The list has no serial number, which would have to be random.
-func (r release) writeBOM(b binary) error {
+func (p Program) BOM(date time.Time) ([]byte, error) {
 	bom := cdx.NewBOM()
-	application := r.application(b)
+	application := p.application()
 	bom.Metadata = &cdx.Metadata{
-		Timestamp:  r.date.Format(time.RFC3339),
+		Timestamp:  date.Format(time.RFC3339),
 		Lifecycles: &[]cdx.Lifecycle{{Phase: cdx.LifecyclePhaseBuild}},
 		Component:  &application,
 	}
-	components := []cdx.Component{standardLibrary(b.info)}
-	for _, module := range linked(b.info) {
+	components := []cdx.Component{standardLibrary(p.Info)}
+	for _, module := range linked(p.Info) {
 		library, err := library(module)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		components = append(components, library)
 	}
@@ -42,18 +42,15 @@ func (r release) writeBOM(b binary) error {
 	bom.Dependencies = &[]cdx.Dependency{{Ref: application.BOMRef, Dependencies: &references}}
 	var out bytes.Buffer
 	encoder := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false)
-	if err := encoder.EncodeVersion(bom, cdx.SpecVersion1_6); err != nil {
-		return err
-	}
-	return r.write(b.name+".cdx.json", out.Bytes())
+	err := encoder.EncodeVersion(bom, cdx.SpecVersion1_6)
+	return out.Bytes(), err
 }
 
-func (r release) application(b binary) cdx.Component {
-	sum := sha256.Sum256(b.content)
-	reference := fmt.Sprintf("pkg:golang/%s@%s?goarch=%s&goos=%s#cmd/%s",
-		b.info.Main.Path, r.version, b.platform.Architecture, b.platform.OS, plugin)
+func (p Program) application() cdx.Component {
+	sum := sha256.Sum256(p.Content)
+	reference := fmt.Sprintf("pkg:golang/%s@%s?goarch=%s&goos=linux#cmd/%s", p.Info.Main.Path, p.Version, p.Arch, p.Name)
 	return cdx.Component{
-		BOMRef: reference, PackageURL: reference, Type: cdx.ComponentTypeApplication, Name: plugin, Version: r.version,
+		BOMRef: reference, PackageURL: reference, Type: cdx.ComponentTypeApplication, Name: p.Name, Version: p.Version,
 		Hashes:   &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(sum[:])}},
 		Licenses: &cdx.Licenses{{License: &cdx.License{ID: licence}}},
 	}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package order
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"funlab.casa/omen/internal/config"
+)
+
+// The units, as they are shipped in dist/systemd.
+const (
+	agentUnit  = "omen-agent.service"
+	unsealUnit = "omen-agent-unseal.service"
+)
+
+// A dropIn is one file below the folder that systemd gives.
+type dropIn struct{ name, text string }
+
+const head = "# Made by omen-agent-generator from " + config.DefaultPath + ".\n# After a change there: systemctl daemon-reload, then restart omen-agent.service.\n"
+
+// dropIns are those of a plan, for both units.
+func (p plan) dropIns() []dropIn {
+	order := p.order()
+	all := []dropIn{
+		{agentUnit + ".d/50-order.conf", order},
+		{unsealUnit + ".d/50-order.conf", order},
+	}
+	for _, one := range []dropIn{
+		{agentUnit + ".d/50-sandbox.conf", p.agentSandbox()},
+		{unsealUnit + ".d/50-sandbox.conf", p.unsealSandbox()},
+		{agentUnit + ".d/60-commands.conf", p.commandSandbox()},
+	} {
+		if one.text != "" {
+			one.text = head + "[Service]\n" + one.text
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// order has systemd warn when agent.toml is newer than what it has read.
+func (p plan) order() string {
+	var text strings.Builder
+	text.WriteString(head + "[Unit]\nSourcePath=" + config.DefaultPath + "\n")
+	if p.device != "" {
+		device := unit.UnitNamePathEscape(p.device) + ".device"
+		if p.awaited {
+			fmt.Fprintf(&text, "Wants=%s\n", device)
+		}
+		fmt.Fprintf(&text, "After=%s\n", device)
+	}
+	for _, name := range p.before {
+		fmt.Fprintf(&text, "Before=%s\n", name)
+	}
+	return text.String()
+}
+
+func (p plan) agentSandbox() string {
+	var text strings.Builder
+	text.WriteString(p.deviceNode())
+	for _, folder := range p.writable {
+		fmt.Fprintf(&text, "ReadWritePaths=%s\n", quoted(folder))
+	}
+	if p.tmp {
+		text.WriteString("PrivateTmp=no\n")
+	}
+	if p.signals {
+		text.WriteString("# A process that is no unit's is known by its program, and gets a signal.\n" +
+			"ProtectProc=default\nCapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n")
+	}
+	return text.String()
+}
+
+// unsealSandbox opens no network: a TPM behind tcp: it cannot ask, and leaves that to
+// the agent.
+func (p plan) unsealSandbox() string {
+	if p.socket == "" {
+		return p.deviceNode()
+	}
+	return fmt.Sprintf("RestrictAddressFamilies=AF_UNIX\nReadWritePaths=%s\n", quoted(p.writable[0]))
+}
+
+func (p plan) deviceNode() string {
+	if p.device == "" || p.device == defaultDevice {
+		return ""
+	}
+	return fmt.Sprintf("DeviceAllow=%s rw\nBindPaths=-%s\n", p.device, p.device)
+}
+
+// commandSandbox takes the sandbox away. What a command of root's needs nobody here
+// knows, and a service that the agent starts keeps for its life what the agent had.
+func (p plan) commandSandbox() string {
+	if !p.commands {
+		return ""
+	}
+	text := "# start or reload: these commands have no sandbox. With unit there is one.\n" + open
+	if p.starts {
+		text += "# What was started here does not end with the agent.\nKillMode=process\n"
+	}
+	return text
+}
+
+const open = `BindPaths=
+CapabilityBoundingSet=~
+DeviceAllow=
+DevicePolicy=auto
+LockPersonality=no
+MemoryDenyWriteExecute=no
+NoNewPrivileges=no
+PrivateDevices=no
+PrivateIPC=no
+PrivateMounts=no
+PrivateTmp=no
+ProtectClock=no
+ProtectControlGroups=no
+ProtectHome=no
+ProtectHostname=no
+ProtectKernelLogs=no
+ProtectKernelModules=no
+ProtectKernelTunables=no
+ProtectProc=default
+ProtectSystem=no
+ReadOnlyPaths=
+ReadWritePaths=
+RestrictAddressFamilies=
+RestrictNamespaces=no
+RestrictRealtime=no
+RestrictSUIDSGID=no
+SystemCallArchitectures=
+SystemCallFilter=
+UMask=0022
+`
