@@ -21,6 +21,7 @@ import (
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/test/nspawn"
 )
 
 // machine is the container from inside, with Keylime as shipped: every test gets
@@ -266,7 +267,7 @@ func (m *machine) await(what string, holds func() bool) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
 	defer cancel()
-	err := await(ctx, func() error {
+	err := nspawn.Await(ctx, func() error {
 		if !holds() {
 			return errors.New("not yet")
 		}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"funlab.casa/omen/test/nspawn"
 )
 
 // The test binary plays every part: started by go test it boots the container
@@ -24,6 +26,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	nspawn.Become()
 	if part, known := parts[filepath.Base(os.Args[0])]; known {
 		exit(part(os.Args[1:]))
 	}

@@ -17,10 +17,9 @@ import (
 // notes is where parts and tests leave word for each other.
 const notes = "/run/omen-test"
 
-// parts are what this binary is under other names. Except for launch, units of
-// the tests start them by a path from part.
+// parts are what this binary is under other names. Units of the tests start them by a
+// path from part.
 var parts = map[string]func([]string) error{
-	"launch":     launch,
 	"fail-once":  failOnce,
 	"hang-once":  hangOnce,
 	"witness":    func([]string) error { return leave("witnessing") },

@@ -14,6 +14,7 @@ import (
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/test/nspawn"
 )
 
 // badStarts are ways in which a unit does not come back, each for one start, so
@@ -151,7 +152,7 @@ func (m *machine) startInVain(unit string) {
 	m.systemctl("start", "--no-block", unit)
 	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
 	defer cancel()
-	m.must(await(ctx, func() error {
+	m.must(nspawn.Await(ctx, func() error {
 		if state := m.show(unit, "SubState"); state != "auto-restart" {
 			return errors.New(unit + " is " + state)
 		}

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build long
-
-package systemd
+package nspawn
 
 import (
 	"context"
@@ -20,7 +18,7 @@ import (
 
 // makeGroups makes a control group for the container in each hierarchy that a
 // systemd uses, so that nothing of it is left among the machine's own.
-func (c *container) makeGroups() error {
+func (c *Container) makeGroups() error {
 	mounts, err := hierarchies()
 	if err != nil {
 		return err
@@ -68,13 +66,14 @@ func hierarchies() (map[string]string, error) {
 }
 
 // removeGroups removes them, the innermost first.
-func (c *container) removeGroups() error {
+func (c *Container) removeGroups() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var errs []error
 	for _, group := range c.groups {
-		errs = append(errs, await(ctx, func() error { return removeGroup(group) }))
+		errs = append(errs, Await(ctx, func() error { return removeGroup(group) }))
 	}
+	c.groups = nil
 	return errors.Join(errs...)
 }
 
@@ -92,8 +91,20 @@ func removeGroup(top string) error {
 	return err
 }
 
-// launch is the part that becomes nspawn: in its control groups, with mounts
-// that nobody else sees.
+// launcher is the name under which this program becomes nspawn.
+const launcher = "launch"
+
+// Become turns a program that was started to boot a container into nspawn, and does not
+// return then.
+func Become() {
+	if filepath.Base(os.Args[0]) != launcher || len(os.Args) < 3 {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "nspawn:", launch(os.Args[1:]))
+	os.Exit(1)
+}
+
+// launch becomes nspawn: in its control groups, with mounts that nobody else sees.
 func launch(arguments []string) error {
 	for group := range strings.SplitSeq(arguments[0], ":") {
 		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte("0"), 0); err != nil {
