@@ -51,6 +51,7 @@ type Agent struct {
 	switched func()                 // see OnSwitch; nil for none
 	alarmed  map[raised]alarm.Level // at the last observation
 	unserved []string               // certificates that were not served then
+	strange  bool                   // a service served something else than is installed, twice
 }
 
 // New makes the agent of a checked configuration. It reads the files that the

@@ -36,6 +36,8 @@ func (a *Agent) Look(ctx context.Context) Need {
 		why = "the configuration has changed"
 	case a.otherTrust():
 		why = "the CAs have changed"
+	case a.strange:
+		why = "something else is served than is installed"
 	case a.behind(ctx):
 		why = "services run with older certificates than are installed"
 	default:

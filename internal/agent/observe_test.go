@@ -7,9 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -281,5 +285,36 @@ func TestEventsHaveIDs(t *testing.T) {
 	}
 	if len(seen) != 6 {
 		t.Errorf("%v", seen)
+	}
+}
+
+// TestStrangerIsRenewedFor: a service that goes on serving something else has to restart;
+// one that does not serve at all may have been stopped.
+func TestStrangerIsRenewedFor(t *testing.T) {
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	defer stranger.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for address, want := range map[string]string{
+		stranger.Listener.Addr().String(): "something else is served than is installed",
+		closed.Addr().String():            "",
+	} {
+		p, _, text := servingHost(t, address)
+		for range 2 {
+			if need := p.Look(t.Context()); need.Renew != "" {
+				t.Errorf("%s: at once: %q", address, need.Renew)
+			}
+		}
+		if need := p.Look(t.Context()); need.Renew != want {
+			t.Errorf("%s: %q, not %q\n%s", address, need.Renew, want, text)
+		}
+		if need := p.Look(t.Context()); need.Renew != "" {
+			t.Errorf("%s: again within the hour: %q", address, need.Renew)
+		}
 	}
 }

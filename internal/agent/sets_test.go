@@ -63,7 +63,7 @@ func issueOver(t *testing.T, spki []byte) *issuer.Issued {
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "client"}, NotBefore: time.Now(), NotAfter: root.NotAfter,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "client"}, NotBefore: time.Now(), NotAfter: root.NotAfter, DNSNames: []string{"web.test"},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	rootDER, err3 := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"funlab.casa/omen/attest/host"
+	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/internal/alarm"
 )
 
@@ -40,8 +41,10 @@ func (a *Agent) Observe(ctx context.Context) {
 }
 
 // servedAlarms asks what is served. Who does not serve is an alarm the second time: at
-// boot, services start after us.
+// boot, services start after us. Who serves something else by then has to restart; one
+// that does not run may have been stopped by somebody.
 func (a *Agent) servedAlarms(ctx context.Context, served map[string]bool) (all []Alarm) {
+	a.strange = false
 	for _, s := range a.sets() {
 		findings, err := s.install.Served(ctx, a.emptyItems(s))
 		if err != nil {
@@ -51,6 +54,8 @@ func (a *Agent) servedAlarms(ctx context.Context, served map[string]bool) (all [
 			served[f.Certificate] = f.Err == nil
 			if f.Err != nil && slices.Contains(a.unserved, f.Certificate) {
 				all = append(all, Alarm{Kind: AlarmServed, Level: alarm.Warning, Certificate: f.Certificate, Reason: f.Err.Error()})
+				var other *probe.WrongLeafError
+				a.strange = a.strange || errors.As(f.Err, &other)
 			}
 		}
 	}
