@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/probe"
 )
 
 // Uninstalled tells what Uninstall did.
@@ -247,9 +249,24 @@ func (c *Change) putBackServices(ctx context.Context, done *Uninstalled) error {
 	return errors.Join(errs...)
 }
 
+// firstMoments is how long a service is watched that people have set up: where it
+// listens is theirs, and one that does not like its files ends soon after its start.
+const firstMoments = 3 * time.Second
+
 func restartAlone(ctx context.Context, s served) error {
 	if err := s.controller.Restart(ctx); err != nil {
 		return err
+	}
+	watched, cancel := context.WithTimeout(ctx, firstMoments)
+	defer cancel()
+	if s.address != "" && probe.Ready(watched, s.address, s.controller.Alive) == nil {
+		return nil
+	}
+	for watched.Err() == nil && s.controller.Alive(ctx) == nil {
+		select {
+		case <-watched.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	return s.controller.Alive(ctx)
 }

@@ -3,6 +3,7 @@
 package install
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,12 +11,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/service"
 )
 
 // exactly is every path below a folder, with mode, owner and content.
@@ -277,5 +280,38 @@ func TestFolderOfAnInstalledSetStays(t *testing.T) {
 	h.must(err)
 	if text, err := os.ReadFile(h.path("etc/web/omen/web.pem")); err != nil || string(text) != string(item.Chain) {
 		t.Errorf("as found: %q, %v", text, err)
+	}
+}
+
+// A dying service is started, and ends a moment later.
+type dying struct {
+	service.Untouched
+	until *time.Time
+}
+
+func (d dying) Restart(context.Context) error {
+	*d.until = time.Now().Add(500 * time.Millisecond)
+	return nil
+}
+
+func (d dying) Alive(context.Context) error {
+	if time.Now().After(*d.until) {
+		return service.ErrNotRunning
+	}
+	return nil
+}
+
+// TestServiceThatDoesNotComeBack: what people had set up need not work any more, and that
+// it was started says nothing.
+func TestServiceThatDoesNotComeBack(t *testing.T) {
+	for _, address := range []string{"", "127.0.0.1:1"} {
+		s := served{address: address, controller: dying{until: new(time.Time)}}
+		if err := restartAlone(t.Context(), s); !errors.Is(err, service.ErrNotRunning) {
+			t.Errorf("at %q: %v", address, err)
+		}
+		s.controller = service.Untouched{}
+		if err := restartAlone(t.Context(), s); err != nil {
+			t.Errorf("one that runs, elsewhere than %q: %v", address, err)
+		}
 	}
 }
