@@ -7,7 +7,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"funlab.casa/omen/test/page"
 )
+
+// parts are the headings below which a request and its answer stand.
+var parts = []string{"Parameters", "Sample payload", "Sample request", "Sample response"}
 
 var update = flag.Bool("update", false, "write the answers in the pages anew")
 
@@ -28,7 +33,7 @@ type play struct {
 
 // change is a sample to write anew.
 type change struct {
-	block block
+	block page.Block
 	text  string
 }
 
@@ -37,36 +42,36 @@ func (p *play) perform(t *testing.T, name string) {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	check(t, err)
-	for _, b := range blocks(string(text)) {
+	for _, b := range page.Blocks(string(text), parts...) {
 		before := t.Failed()
 		p.block(t, b)
 		if t.Failed() && !before {
-			t.Logf("%s:%d, %s", name, b.line, b.section)
+			t.Logf("%s:%d, %s", name, b.Line, b.Section)
 		}
 	}
 	if *update {
-		page := string(text)
+		updated := string(text)
 		for i := len(p.changes) - 1; i >= 0; i-- {
 			c := p.changes[i]
-			page = page[:c.block.from] + c.text + page[c.block.to:]
+			updated = updated[:c.block.From] + c.text + updated[c.block.To:]
 		}
-		check(t, os.WriteFile(name, []byte(page), 0o644))
+		check(t, os.WriteFile(name, []byte(updated), 0o644))
 	}
 }
 
-func (p *play) block(t *testing.T, b block) {
+func (p *play) block(t *testing.T, b page.Block) {
 	t.Helper()
 	switch {
-	case b.lang == "json" && b.part == "Sample payload":
-		p.sent = b.text
-	case b.lang == "json":
+	case b.Lang == "json" && b.Part == "Sample payload":
+		p.sent = b.Text
+	case b.Lang == "json":
 		p.compare(t, b)
-	case b.lang == "sh":
-		p.request(t, b.section, b.text)
-	case b.lang == "console":
+	case b.Lang == "sh":
+		p.request(t, b.Section, b.Text)
+	case b.Lang == "console":
 		p.converse(t, b)
-	case b.lang != "hcl" && b.lang != "text":
-		t.Errorf("line %d: blocks of %q are not known", b.line, b.lang)
+	case b.Lang != "hcl" && b.Lang != "text":
+		t.Errorf("line %d: blocks of %q are not known", b.Line, b.Lang)
 	}
 }
 
@@ -93,9 +98,9 @@ func (p *play) public(text string) string {
 	return strings.ReplaceAll(text, "127.0.0.1", "10.10.2.70")
 }
 
-func (p *play) compare(t *testing.T, b block) {
+func (p *play) compare(t *testing.T, b page.Block) {
 	t.Helper()
-	answer, err := parse(p.answer)
+	answer, err := page.Parse(p.answer)
 	if err != nil {
 		t.Error(err)
 		return
@@ -104,30 +109,30 @@ func (p *play) compare(t *testing.T, b block) {
 		p.changes = append(p.changes, change{b, render("", answer, "") + "\n"})
 		return
 	}
-	sample, err := parse(b.text)
+	sample, err := page.Parse(b.Text)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	for _, d := range differences(sample, answer, "") {
+	for _, d := range page.Differences(sample, answer) {
 		t.Error(d)
 	}
 }
 
 // converse types the lines that begin with "$ ", and compares what is printed
 // with the lines below.
-func (p *play) converse(t *testing.T, b block) {
+func (p *play) converse(t *testing.T, b page.Block) {
 	t.Helper()
 	var written strings.Builder
-	for i, exchange := range strings.Split("\n"+b.text, "\n$ ") {
+	for i, exchange := range strings.Split("\n"+b.Text, "\n$ ") {
 		if i == 0 {
 			continue // typed by root, on a host
 		}
 		command, sample, _ := strings.Cut(exchange, "\n")
-		p.request(t, b.section, command)
+		p.request(t, b.Section, command)
 		written.WriteString("$ " + command + "\n" + strings.TrimRight(p.answer, "\n") + "\n\n")
 		if !*update {
-			for _, d := range differentTable(sample, p.answer) {
+			for _, d := range page.DifferentTable(sample, p.answer) {
 				t.Error(d)
 			}
 		}

@@ -63,7 +63,8 @@ func findBinds() (binds []string, venv string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return []string{venv, self + ":" + program, standin + ":/usr/bin/keylime_agent", packages[0] + ":" + packageFile}, venv, nil
+	page := filepath.Join(module, "docs", "guide.md")
+	return []string{venv, self + ":" + program, standin + ":/usr/bin/keylime_agent", packages[0] + ":" + packageFile, page + ":" + guide}, venv, nil
 }
 
 // run runs the tests inside.

@@ -24,13 +24,8 @@ func (b *OpenBao) initialise(names []HostNames) []group {
 	for _, n := range names {
 		hosts = append(hosts, hostRequests(n)...)
 	}
-	admin := "path \"*\" {\n  capabilities = [\"create\", \"read\", \"update\", \"patch\", \"delete\", \"list\", \"sudo\"]\n}\n"
 	return []group{
-		{"administrator", []request{
-			{"policy", "sys/policies/acl/administrator", map[string]any{"policy": admin}},
-			{"enable", "sys/auth/userpass", map[string]any{"type": "userpass"}},
-			{"user", "auth/userpass/users/omen", map[string]any{"password": b.password, "token_policies": []string{"administrator"}}},
-		}},
+		b.administrator(),
 		{"hosts", hosts},
 		{"tpm", []request{
 			{"enable", "sys/auth/tpm", map[string]any{"type": "tpm"}},
@@ -47,6 +42,16 @@ func (b *OpenBao) initialise(names []HostNames) []group {
 	}
 }
 
+// administrator is the user "omen", who can do everything.
+func (b *OpenBao) administrator() group {
+	admin := "path \"*\" {\n  capabilities = [\"create\", \"read\", \"update\", \"patch\", \"delete\", \"list\", \"sudo\"]\n}\n"
+	return group{"administrator", []request{
+		{"policy", "sys/policies/acl/administrator", map[string]any{"policy": admin}},
+		{"enable", "sys/auth/userpass", map[string]any{"type": "userpass"}},
+		{"user", "auth/userpass/users/omen", map[string]any{"password": b.password, "token_policies": []string{"administrator"}}},
+	}}
+}
+
 // httpClient trusts the listener's CA and nobody else, and follows nothing.
 func (b *OpenBao) httpClient() *http.Client {
 	return &http.Client{
@@ -61,6 +66,20 @@ func (b *OpenBao) httpClient() *http.Client {
 
 // Admin is a client of the server, logged in as the administrator.
 func (b *OpenBao) Admin(ctx context.Context) (*api.Client, error) {
+	client, err := b.stranger()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := client.Logical().WriteWithContext(ctx, "auth/userpass/login/omen", map[string]any{"password": b.password})
+	if err != nil {
+		return nil, fmt.Errorf("log in as administrator: %w", err)
+	}
+	client.SetToken(secret.Auth.ClientToken)
+	return client, nil
+}
+
+// stranger is a client of the server without a token.
+func (b *OpenBao) stranger() (*api.Client, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {
 		return nil, config.Error
@@ -71,11 +90,6 @@ func (b *OpenBao) Admin(ctx context.Context) (*api.Client, error) {
 		return nil, err
 	}
 	client.ClearToken()
-	secret, err := client.Logical().WriteWithContext(ctx, "auth/userpass/login/omen", map[string]any{"password": b.password})
-	if err != nil {
-		return nil, fmt.Errorf("log in as administrator: %w", err)
-	}
-	client.SetToken(secret.Auth.ClientToken)
 	return client, nil
 }
 

@@ -36,7 +36,8 @@ type OpenBao struct {
 	Process *Process
 
 	world    *World
-	password string // of the administrator "omen", who can do everything
+	password string   // of the administrator "omen", who can do everything
+	shares   []string // that unseal it, where it does not do that itself
 }
 
 // StartOpenBao installs and starts OpenBao on h, over TLS, with raft storage
@@ -58,7 +59,10 @@ func (w *World) StartOpenBao(ctx context.Context, h *Host, names []HostNames) er
 }
 
 // Start starts the server again after [OpenBao.Stop].
-func (b *OpenBao) Start(ctx context.Context) error {
+func (b *OpenBao) Start(ctx context.Context) error { return b.startUntil(ctx, http.StatusOK) }
+
+// startUntil starts the server and waits until it says this of its health.
+func (b *OpenBao) startUntil(ctx context.Context, health int) error {
 	process, err := b.Host.Start(BaoLog, "setpriv", "--reuid", "openbao", "--regid", "openbao", "--init-groups",
 		"--no-new-privs", "bao", "server", "-config", baoConfig)
 	if err != nil {
@@ -67,13 +71,29 @@ func (b *OpenBao) Start(ctx context.Context) error {
 	b.Process = process
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	return process.Await(ctx, b.healthy)
+	return process.Await(ctx, func(ctx context.Context) error { return b.health(ctx, health) })
 }
 
 // Stop ends the server.
-func (b *OpenBao) Stop() error { return b.Process.Stop(10 * time.Second) }
+func (b *OpenBao) Stop() error {
+	if err := b.Process.Stop(10 * time.Second); err != nil {
+		return err
+	}
+	// What was started is nsenter, which does not wait: the server has its storage
+	// until it is gone itself.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return Await(ctx, func(ctx context.Context) error {
+		left, err := b.Host.Run(ctx, "pgrep", "-x", "bao")
+		if err == nil && left.Code == 0 {
+			err = errors.New("the server runs still: " + left.Stdout)
+		}
+		return err
+	})
+}
 
-func (b *OpenBao) healthy(ctx context.Context) error {
+// health wants this answer of sys/health: 200 is ready, 501 new, 503 sealed.
+func (b *OpenBao) health(ctx context.Context, want int) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url()+"/v1/sys/health", nil)
 	if err != nil {
 		return err
@@ -83,7 +103,7 @@ func (b *OpenBao) healthy(ctx context.Context) error {
 		return err
 	}
 	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode != want {
 		return fmt.Errorf("sys/health says %s", response.Status)
 	}
 	return nil
@@ -93,6 +113,18 @@ func (b *OpenBao) healthy(ctx context.Context) error {
 func (b *OpenBao) url() string { return "https://" + b.Host.IP + ":8200" }
 
 func (b *OpenBao) install(ctx context.Context, names []HostNames) error {
+	digest, err := b.installPlugin(ctx)
+	if err != nil {
+		return err
+	}
+	seal := make([]byte, 32)
+	_, _ = rand.Read(seal)
+	return b.lay(ctx, map[string][]byte{"seal.key": seal, "openbao.hcl": []byte(b.config(digest, names))})
+}
+
+// lay makes the server's folders and writes its files, with a certificate for
+// its listener.
+func (b *OpenBao) lay(ctx context.Context, files map[string][]byte) error {
 	user, err := b.Host.User("openbao")
 	if err != nil {
 		return err
@@ -102,23 +134,11 @@ func (b *OpenBao) install(ctx context.Context, names []HostNames) error {
 			return err
 		}
 	}
-	certificate, key, err := b.world.ca.ServerPair(b.Host.FQDN(), []string{b.Host.FQDN()}, []net.IP{net.ParseIP(b.Host.IP)})
-	if err != nil {
-		return err
+	files["tls.crt"], files["tls.key"], err = b.world.ca.ServerPair(b.Host.FQDN(), []string{b.Host.FQDN()}, []net.IP{net.ParseIP(b.Host.IP)})
+	for name, content := range files {
+		err = errors.Join(err, b.Host.WriteFileAs("/etc/openbao/"+name, content, 0o600, user.UID, user.GID))
 	}
-	digest, err := b.installPlugin(ctx)
-	if err != nil {
-		return err
-	}
-	seal := make([]byte, 32)
-	_, _ = rand.Read(seal)
-	var all error
-	for name, content := range map[string][]byte{
-		"tls.crt": certificate, "tls.key": key, "seal.key": seal, "openbao.hcl": []byte(b.config(digest, names)),
-	} {
-		all = errors.Join(all, b.Host.WriteFileAs("/etc/openbao/"+name, content, 0o600, user.UID, user.GID))
-	}
-	return all
+	return err
 }
 
 // installPlugin copies the plugin to where the server looks for it, and gives

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package docs
+package page
 
 import (
 	"cmp"
@@ -41,8 +41,10 @@ func alike(sample, text string) bool {
 	return kind(sample) == kind(text)
 }
 
-// differences holds an answer against a sample: the same keys, the same types,
+// Differences holds an answer against a sample: the same keys, the same types,
 // the same values where they do not differ from run to run.
+func Differences(sample, answer any) []string { return differences(sample, answer, "") }
+
 func differences(sample, answer any, path string) []string {
 	switch s := sample.(type) {
 	case map[string]any:
@@ -86,8 +88,8 @@ func differentKeys(sample, answer map[string]any, path string) []string {
 // envelope are the parts of OpenBao's answers that say nothing here.
 var envelope = []string{"request_id", "lease_id", "lease_duration", "renewable"}
 
-// parse reads an answer as a page shows it: without what says nothing.
-func parse(text string) (any, error) {
+// Parse reads an answer as a page shows it: without what says nothing.
+func Parse(text string) (any, error) {
 	var answer any
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
@@ -102,8 +104,8 @@ func parse(text string) (any, error) {
 
 var gap = regexp.MustCompile(` {2,}`)
 
-// differentTable holds what bao printed against a sample, cell by cell.
-func differentTable(sample, answer string) []string {
+// DifferentTable holds what bao printed against a sample, cell by cell.
+func DifferentTable(sample, answer string) []string {
 	s := strings.Split(strings.TrimSpace(sample), "\n")
 	a := strings.Split(strings.TrimSpace(answer), "\n")
 	if len(s) != len(a) {

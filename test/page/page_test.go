@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package docs
+package page
 
 import (
 	"strings"
@@ -34,11 +34,15 @@ func TestDifferences(t *testing.T) {
 		"a warning":        {`{"data": {}}`, `{"data": {}, "warnings": ["x"]}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sample, err := parse(c.sample)
-			check(t, err)
-			answer, err := parse(c.answer)
-			check(t, err)
-			if d := differences(sample, answer, ""); (len(d) == 0) != c.alike {
+			sample, err := Parse(c.sample)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := Parse(c.answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := Differences(sample, answer); (len(d) == 0) != c.alike {
 				t.Errorf("%s stands for %s: %t, %v", c.sample, c.answer, !c.alike, d)
 			}
 		})
@@ -48,19 +52,19 @@ func TestDifferences(t *testing.T) {
 // TestBlocks: blocks are found where they are, with what they are about.
 func TestBlocks(t *testing.T) {
 	page := "# A\n## B\n### Sample payload\n```json\n{}\n```\n### C\n1. x\n   ```sh\n   y\n   ```\n"
-	found := blocks(page)
+	found := Blocks(page, "Sample payload")
 	if len(found) != 2 {
 		t.Fatalf("%+v", found)
 	}
-	for i, want := range []block{
-		{section: "B", part: "Sample payload", lang: "json", text: "{}\n", line: 4},
-		{section: "C", lang: "sh", text: "   y\n", line: 9},
+	for i, want := range []Block{
+		{Section: "B", Part: "Sample payload", Lang: "json", Text: "{}\n", Line: 4},
+		{Section: "C", Lang: "sh", Text: "   y\n", Line: 9},
 	} {
 		got := found[i]
-		if page[got.from:got.to] != want.text || !strings.HasSuffix(page[:got.from], "```"+want.lang+"\n") {
-			t.Errorf("block %d is at %d to %d", i, got.from, got.to)
+		if page[got.From:got.To] != want.Text || !strings.HasSuffix(page[:got.From], "```"+want.Lang+"\n") {
+			t.Errorf("block %d is at %d to %d", i, got.From, got.To)
 		}
-		got.from, got.to = 0, 0
+		got.From, got.To = 0, 0
 		if got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
