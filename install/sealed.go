@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
 )
@@ -76,14 +74,11 @@ func (s store) openRunSet() (*beneath.Dir, error) {
 }
 
 func inMemory(dir *beneath.Dir) error {
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(dir.FD(), &stat); err != nil {
-		return &fs.PathError{Op: "statfs", Path: dir.Path(), Err: err}
+	memory, err := dir.InMemory()
+	if err == nil && !memory {
+		err = remedy.Errorf("mount a tmpfs there, or keep keys in files: key = \"file\"", "%s is %w", dir.Path(), ErrNotMemory)
 	}
-	if stat.Type != unix.TMPFS_MAGIC && stat.Type != unix.RAMFS_MAGIC {
-		return remedy.Errorf("mount a tmpfs there, or keep keys in files: key = \"file\"", "%s is %w", dir.Path(), ErrNotMemory)
-	}
-	return nil
+	return err
 }
 
 // runPath is what the link of a sealed key says.

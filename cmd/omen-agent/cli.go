@@ -35,14 +35,13 @@ type cli struct {
 	Rollback  rollbackCommand  `cmd:"" help:"Go back to the generation before: restart, prove what is served."`
 	Uninstall uninstallCommand `cmd:"" help:"Put folder, configuration and services back as they were found."`
 	Forget    forgetCommand    `cmd:"" help:"Take our key in the TPM, and our state, off this host. After uninstall."`
+	Login     loginCommand     `cmd:"" help:"Log in once: who is this host to OpenBao; or a token for another program."`
 	Identity  identityCommand  `cmd:"" help:"Show what an operator needs to enrol this host."`
 	Conf      configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
 	Version   versionCommand   `cmd:"" help:"Show the version."`
 
 	Manual     manualCommand     `cmd:"" hidden:"" help:"Print the manual page."`
 	Completion completionCommand `cmd:"" hidden:"" help:"Print the completion for a shell."`
-
-	Login laterCommand `cmd:"" hidden:""`
 }
 
 // job is what every command needs to do its work.
@@ -185,14 +184,4 @@ func (*versionCommand) Run(j *job) error {
 	return show(j, map[string]string{"version": version}, func(w io.Writer, _ map[string]string) {
 		fmt.Fprintf(w, "omen-agent %s\n", version)
 	})
-}
-
-// laterCommand stands for a command that this version does not have.
-type laterCommand struct {
-	Args []string `arg:"" optional:"" passthrough:""`
-}
-
-// Run says so.
-func (*laterCommand) Run() error {
-	return usageError(errLater)
 }

@@ -62,9 +62,6 @@ func serverCode(err error) int {
 	return exitUnreachable
 }
 
-// errLater is the answer to a command of a later version.
-var errLater = errors.New("this command comes with a later version")
-
 // hint gives the remedy for an error, or "".
 func hint(err error) string {
 	var faulty *config.Error
@@ -75,8 +72,6 @@ func hint(err error) string {
 		return faulty.Hint
 	case errors.As(err, new(*problemsError)):
 		return "" // each problem has its own
-	case errors.Is(err, errLater):
-		return "omen-agent --help lists what this version does"
 	case errors.Is(err, errUsage):
 		return "omen-agent --help shows commands and flags"
 	case errors.As(err, &server):

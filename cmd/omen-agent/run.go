@@ -22,6 +22,8 @@ changed, or a service runs with older certificates. It puts sealed keys back, an
 ten minutes. After an attempt that failed it waits, longer each time up to half an hour; after a refusal that only an
 operator can change, an hour. It never makes more than one attempt a minute.
 
+Beside that it keeps the tokens of [[sink]] fresh, and serves [workload_api]. Nothing of these stops a renewal.
+
 SIGHUP has it read agent.toml again; one with an error in it is told, and the one before stays. SIGTERM ends it: an
 installation in flight is finished, or taken back.
 
@@ -41,20 +43,23 @@ func (*runCommand) Run(j *job) error {
 	observer := j.observer(c.Metrics)
 	systemd := &daemon.Systemd{Log: j.log}
 	go systemd.Watch(j.ctx)
+	b := j.beside()
+	defer b.run(j.ctx)()
 	d := daemon.Daemon{
-		Load: func() (daemon.Host, error) { return j.host(observer) }, Hold: c.Boot.Hold.Duration, Reload: hup,
+		Load: func() (daemon.Host, error) { return j.host(observer, b) }, Hold: c.Boot.Hold.Duration, Reload: hup,
 		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log,
 	}
 	return d.Run(j.ctx)
 }
 
-// host is this host, as it is configured now. Who observes it stays.
-func (j *job) host(observer agent.Observer) (daemon.Host, error) {
+// host is this host, as it is configured now. Who observes it stays, and what runs beside.
+func (j *job) host(observer agent.Observer, b *beside) (daemon.Host, error) {
 	a, err := j.agent()
 	if err != nil {
 		return nil, err
 	}
 	a.Observer = observer
+	b.use(a)
 	a.WarnOfRivals(j.ctx)
 	return a, nil
 }

@@ -34,6 +34,7 @@ func statusText(p page, s *agent.Status, now time.Time) {
 	}
 	readersText(p, s.NoTPMKeys)
 	renewalText(p, s, now)
+	sinksText(p, s.Sinks, now)
 	for _, remark := range s.Remarks {
 		p.row("remark", remark)
 	}

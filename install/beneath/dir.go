@@ -88,6 +88,15 @@ func own(fd int, path string, mode uint32, uid, gid int) error {
 	return nil
 }
 
+// InMemory reports that what is written into the directory is kept in memory alone.
+func (d *Dir) InMemory() (bool, error) {
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(d.FD(), &stat); err != nil {
+		return false, &fs.PathError{Op: "statfs", Path: d.path, Err: err}
+	}
+	return stat.Type == unix.TMPFS_MAGIC || stat.Type == unix.RAMFS_MAGIC, nil
+}
+
 // Sync makes the directory's entries durable.
 func (d *Dir) Sync() error { return d.file.Sync() }
 

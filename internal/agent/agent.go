@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/internal/alarm"
@@ -29,7 +31,7 @@ const stateFolder = "state"
 const maxFile = 64 << 10
 
 // Agent does the job of one host. It is made once and renews many times, one
-// renewal at a time.
+// renewal at a time. Login, FillSink and what WorkloadAPI gives may be used beside it.
 type Agent struct {
 	Observer Observer           // hears of renewals and looks; nil: nobody does
 	Progress func(Step)         // hears of a renewal's steps as they begin; nil: nobody does
@@ -44,6 +46,7 @@ type Agent struct {
 	state   string // folder
 	log     *slog.Logger
 	now     func() time.Time
+	turn    *semaphore.Weighted // at the TPM, of the loops of one process; nil where there is one
 
 	failed   []string               // certificates that are not as they should be, to be renewed before all others
 	soon     bool                   // sealed keys were in somebody's way: look again before long
@@ -64,6 +67,7 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 		state:   filepath.Join(install.DefaultStateDir, stateFolder),
 		log:     log,
 		now:     time.Now,
+		turn:    semaphore.NewWeighted(1),
 	}
 	var err error
 	if a.tpm, err = hostConfig(c.TPM); err != nil {

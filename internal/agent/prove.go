@@ -17,20 +17,25 @@ import (
 // are made anew if the TPM turns out to have another storage root. It starts over
 // while that can help, see [proof.again].
 func (a *Agent) prove(ctx context.Context, prover *host.Prover, orders []*order, ticket *TicketFile, w *stopwatch) (*bao.Session, error) {
-	p := &proof{agent: a, prover: prover, watch: w, enrolment: a.enrolment(ticket)}
+	p := &proof{agent: a, role: a.config.OpenBao.Role, prover: prover, watch: w, enrolment: a.enrolment(ticket)}
+	return p.run(ctx, orders)
+}
+
+// run is the proof for these orders; there may be none.
+func (p *proof) run(ctx context.Context, orders []*order) (*bao.Session, error) {
 	defer p.enrolment.forget()
 	p.vouchFor(orders)
 	session, err := p.converse(ctx)
 	for err != nil && ctx.Err() == nil && p.again(err) {
-		a.log.Info("starting over", "cause", err)
+		p.agent.log.Info("starting over", "cause", err)
 		if err = p.renewKeys(ctx, orders, err); err == nil {
 			session, err = p.converse(ctx)
 		}
 	}
 	if err = p.enrolment.end(err); err == nil {
-		err = at(StepTPM, "", prover.Accepted())
+		err = at(StepTPM, "", p.prover.Accepted())
 	}
-	return session, named(err, prover.TPMID())
+	return session, named(err, p.prover.TPMID())
 }
 
 // openTPM opens the TPM for one renewal.
@@ -54,6 +59,7 @@ func named(err error, id attest.TPMID) error {
 // A proof is one or more conversations about the same keys.
 type proof struct {
 	agent     *Agent
+	role      string // of the auth method
 	prover    *host.Prover
 	watch     *stopwatch
 	enrolment *enrolment
@@ -93,7 +99,7 @@ func (p *proof) renewKeys(ctx context.Context, orders []*order, cause error) err
 func (p *proof) converse(ctx context.Context) (*bao.Session, error) {
 	openbao, w := p.agent.config.OpenBao, p.watch
 	w.begin(StepTPM)
-	request, err := p.prover.Request(ctx, openbao.Role)
+	request, err := p.prover.Request(ctx, p.role)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}
@@ -104,7 +110,7 @@ func (p *proof) converse(ctx context.Context) (*bao.Session, error) {
 	}
 	w.begin(StepTPM)
 	login, err := p.prover.Login(ctx, host.Claim{
-		Role: openbao.Role, Audience: node.Audience, Keys: p.keys, Resident: p.residents, Measurements: p.measurements,
+		Role: p.role, Audience: node.Audience, Keys: p.keys, Resident: p.residents, Measurements: p.measurements,
 		Ticket: p.enrolment.opener(node), WantedName: openbao.WantedName,
 	}, challenge)
 	if err != nil {

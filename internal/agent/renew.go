@@ -80,6 +80,10 @@ func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile, 
 // obtain is the part of a renewal that needs the TPM: keys, proof, certificates. The
 // TPM is given up before services restart, which may use it themselves.
 func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
+	if err := a.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	defer a.endTurn()
 	prover, err := a.openTPM(ctx, w)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/internal/bao"
@@ -37,6 +39,8 @@ type server struct {
 	wraps  []string               // of wrapping tokens: "ticket", "spent", "swapped", "lost"
 	paths  []string               // what was asked
 	logins []*attest.LoginRequest // that arrived
+
+	policies []string // of the tokens
 }
 
 func newServer(t *testing.T, script ...string) *server {
@@ -93,7 +97,7 @@ func (s *server) logIn(w http.ResponseWriter, word string) {
 	switch word {
 	case "":
 		answer(w, map[string]any{"data": map[string]any{"renew_after": 3600}, "auth": map[string]any{
-			"client_token": "b.token", "lease_duration": 120, "metadata": map[string]string{"host": "spire"}}})
+			"client_token": "b.token", "lease_duration": 120, "policies": s.policies, "metadata": map[string]string{"host": "spire"}}})
 	case "cut":
 		panic(http.ErrAbortHandler)
 	case "redirect":
@@ -174,6 +178,7 @@ func newProver(t *testing.T, servers ...*server) *prover {
 	p := new(prover)
 	p.Agent = &Agent{
 		config: &config.Config{OpenBao: openbao}, bao: client, log: slog.New(slog.NewTextHandler(&p.logged, nil)),
+		state: filepath.Join(dir, "state"), now: time.Now, turn: semaphore.NewWeighted(1),
 		tpm: host.Config{Device: tpmsim.Start(t).Device(), EventLog: eventLog, StateDir: filepath.Join(dir, "state")},
 	}
 	return p

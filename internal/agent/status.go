@@ -155,6 +155,7 @@ type Status struct {
 	Alarms       []Alarm          `json:"alarms,omitempty"`              // the most urgent first
 	NoTPMKeys    []Reader         `json:"cannot_use_tpm_keys,omitempty"` // see [Agent.WithoutTPMKeys]
 	Remarks      []string         `json:"remarks,omitempty"`             // see [Agent.Remarks]
+	Sinks        []SinkStatus     `json:"sinks,omitempty"`
 
 	now time.Time // that this is said at
 }
@@ -181,6 +182,7 @@ func (a *Agent) Status() (*Status, error) {
 			return nil, err
 		}
 	}
+	s.Sinks = a.describeSinks()
 	s.NextRenewal = due(s.Certificates)
 	if s.Unproven {
 		s.NextRenewal = time.Time{}

@@ -82,10 +82,11 @@ const sharedCA = "whoever holds a client certificate of the CA that Keylime's se
 
 // Remarks lists what is weaker than it could be in this configuration, a line each.
 func (a *Agent) Remarks() []string {
+	remarks := a.strangers()
 	if a.sharesCA() {
-		return []string{sharedCA}
+		remarks = append(remarks, sharedCA)
 	}
-	return nil
+	return remarks
 }
 
 // sharesCA reports whether services of this host verify clients by a root that

@@ -34,6 +34,7 @@ type Session struct {
 	Host       string            // the server's name for this host
 	TTL        time.Duration     // of the token, from the login on
 	Metadata   map[string]string // host, role, ...; printable
+	Policies   []string          // that the token has; printable
 	Node       Node              // where the login was
 	RenewAfter time.Duration     // when the server would like to see this host again; 0 if it does not say
 }
@@ -148,11 +149,16 @@ func newSession(secret *api.Secret, node Node) (*Session, error) {
 	for key, value := range auth.Metadata {
 		metadata[clean(key)] = clean(value)
 	}
+	var policies []string
+	for _, name := range auth.Policies {
+		policies = append(policies, clean(name))
+	}
 	return &Session{
 		Token:      token,
 		Host:       auth.Metadata["host"],
 		TTL:        time.Duration(auth.LeaseDuration) * time.Second,
 		Metadata:   metadata,
+		Policies:   policies,
 		Node:       node,
 		RenewAfter: renewAfter(secret.Data),
 	}, nil

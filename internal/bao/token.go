@@ -39,6 +39,15 @@ func (t Token) header() string {
 	return t.reveal()
 }
 
+// Reveal gives the token itself, for the one place that hands it on; nil for the zero
+// Token.
+func (t Token) Reveal() []byte {
+	if t.reveal == nil {
+		return nil
+	}
+	return []byte(t.reveal())
+}
+
 // Format implements fmt.Formatter for every verb.
 func (t Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, tokenMark) }
 

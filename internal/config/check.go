@@ -30,7 +30,7 @@ func wrong(table string, index int, key, hint, format string, args ...any) *faul
 
 // check gives the first fault, or nil.
 func (c *Config) check() *fault {
-	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkSeal(), c.checkPKI(), c.checkKeylime(), c.Boot.check(), c.checkReaders(), c.checkMetrics(), c.checkCertificates(), c.checkBundlesOnce(), c.checkFolders()} {
+	for _, f := range []*fault{c.checkOpenBao(), c.checkTPM(), c.checkSeal(), c.checkPKI(), c.checkKeylime(), c.Boot.check(), c.checkReaders(), c.checkMetrics(), c.checkCertificates(), c.checkBundlesOnce(), c.checkFolders(), c.checkSinks(), c.checkWorkloadAPI()} {
 		if f != nil {
 			return f
 		}

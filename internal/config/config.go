@@ -19,7 +19,9 @@ type Config struct {
 	Keylime      Keylime       `toml:"keylime"`
 	Boot         Boot          `toml:"boot"`
 	Metrics      Metrics       `toml:"metrics"`
+	WorkloadAPI  WorkloadAPI   `toml:"workload_api"`
 	Certificates []Certificate `toml:"certificate"`
+	Sinks        []Sink        `toml:"sink"`
 }
 
 // OpenBao says where the server is and as what to log in.
@@ -118,6 +120,7 @@ func (c *Config) fill() {
 	setDefault(&c.TPM.EventLog, "/sys/kernel/security/tpm0/binary_bios_measurements")
 	c.Seal.fill()
 	c.Boot.fill()
+	c.WorkloadAPI.fill()
 	setDefault(&c.PKI.Path, "pki_int")
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]

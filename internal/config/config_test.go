@@ -159,7 +159,7 @@ func TestFaultsNameLineAndRemedy(t *testing.T) {
 		{"unknown key", `role      = "keylime"`, `rolle = "keylime"`, 4, `unknown key "openbao.rolle"`},
 		{"skip verification", `role      = "keylime"`, "role = \"keylime\"\ninsecure_skip_verify = true", 5, "unknown key"},
 		{"unknown table", "[pki]", "[pkii]", 6, "unknown key"},
-		{"later key", `name    = "tenant"`, "name = \"tenant\"\nsink = \"file\"", 18, "unknown key"},
+		{"key of another table", `name    = "tenant"`, "name = \"tenant\"\nsink = \"file\"", 18, "unknown key"},
 		{"mode", `name    = "tenant"`, "name = \"tenant\"\nmode = \"append\"", 18, `mode = "append"`},
 		{"two modes of one verifier", `"keylime-tenant"`, "\"keylime-verifier-client\"\nmode = \"edit\"", 19, "two modes"},
 		{"certificate of a push agent", `"keylime-verifier"`, `"keylime-push-agent"`, 12, "common_name in a table without certificate"},

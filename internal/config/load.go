@@ -87,19 +87,9 @@ func syntaxError(path string, err error) error {
 	return &Error{File: path, Err: err, Hint: "correct this value; the format is TOML"}
 }
 
-// laterKeys are keys that people will find in our own documents but that this
-// version does not have.
-var laterKeys = map[string]string{
-	"sink": "token sinks come with a later version: remove the table",
-}
-
 func unknownKey(path string, text []byte, key toml.Key) error {
-	last := key[len(key)-1]
-	hint, ok := laterKeys[last]
-	if !ok {
-		hint = "remove the line or correct the name; docs/configuration.md lists the keys"
-	}
-	return &Error{File: path, Line: locateKey(text, key), Err: fmt.Errorf("unknown key %q", key.String()), Hint: hint}
+	return &Error{File: path, Line: locateKey(text, key), Err: fmt.Errorf("unknown key %q", key.String()),
+		Hint: "remove the line or correct the name; docs/configuration.md lists the keys"}
 }
 
 // errReadable says that a secret is there for others than root.

@@ -29,28 +29,24 @@ var (
 // error is a help, nothing depends on it.
 func locate(text []byte, p place) int {
 	table, index, header := "", -1, 0
+	root, _, _ := strings.Cut(p.table, ".")
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		if m := tableLine.FindStringSubmatch(lines.Text()); m != nil {
-			if table = m[1]; table == "certificate" {
+			if table = m[1]; table == root {
 				index++
 			}
-			if table == p.table && sameIndex(index, p) {
+			if table == p.table && index == p.index {
 				header = n
 			}
 			continue
 		}
 		m := keyLine.FindStringSubmatch(lines.Text())
-		if m != nil && table == p.table && sameIndex(index, p) && m[1] == p.key {
+		if m != nil && table == p.table && index == p.index && m[1] == p.key {
 			return n
 		}
 	}
 	return header
-}
-
-// sameIndex: a table that stands once is found wherever it is.
-func sameIndex(index int, p place) bool {
-	return !strings.HasPrefix(p.table, "certificate") || index == p.index
 }
 
 // locateKey gives the first line that sets an undecoded key.

@@ -55,6 +55,8 @@ func (c *Config) keepSound() []*fault {
 	drop(c.checkKeylime(), func(*fault) { c.Keylime.ClientCA, c.Keylime.ServerCA = "", "" })
 	drop(c.checkReaders(), func(*fault) { c.Keylime.Readers = nil })
 	drop(c.checkMetrics(), func(*fault) { c.Metrics = Metrics{} })
+	drop(c.checkSinks(), func(*fault) { c.Sinks = nil })
+	drop(c.checkWorkloadAPI(), func(*fault) { c.WorkloadAPI = WorkloadAPI{} })
 	found = append(found, c.keepSoundCertificates()...)
 	if len(found) == 0 { // the lines are those of the whole file
 		drop(c.checkBundlesOnce(), func(*fault) {})

@@ -29,6 +29,7 @@ const (
 // told.
 type pace struct {
 	wait *backoff.ExponentialBackOff
+	what string        // fails, in words
 	said string        // the last error
 	gate time.Duration // when an attempt is made although the clock is wrong, in elapsed time; 0: it is right
 }
@@ -40,7 +41,7 @@ func newPace() *pace {
 		InitialInterval: firstMost / 2, MaxInterval: most / 2, Multiplier: 2, RandomizationFactor: 1,
 	}
 	wait.Reset()
-	return &pace{wait: wait}
+	return &pace{wait: wait, what: "renewal failed"}
 }
 
 func (p *pace) succeeded() {
@@ -53,7 +54,7 @@ func (p *pace) succeeded() {
 // for until it has ended.
 func (p *pace) failed(log *slog.Logger, err error, left time.Duration) time.Duration {
 	var server *bao.Error
-	pause, what, event := p.wait.NextBackOff(), "renewal failed", agent.EventFailed
+	pause, what, event := p.wait.NextBackOff(), p.what, agent.EventFailed
 	switch {
 	case errors.As(err, &server) && server.Kind == bao.KindRefused && server.Rule == attest.RulePending:
 		pause, what, event = afterPending, "waiting for an operator's approval", agent.EventRefused

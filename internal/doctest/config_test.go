@@ -52,7 +52,7 @@ func collect(t *testing.T, found map[string][]string, heading string, table refl
 func TestConfigurationKeys(t *testing.T) {
 	text := page(t, configurationPage)
 	all := tables(t)
-	if len(all) != 9 {
+	if len(all) != 11 {
 		t.Fatalf("agent.toml has the tables %v", all)
 	}
 	for heading, keys := range all {

@@ -117,18 +117,3 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
-
-// TestCommands: what the page says is missing is what the program refuses.
-func TestCommands(t *testing.T) {
-	missing := section(t, page(t, "docs/operations.md"), "## What this version does not do")
-	pattern := regexp.MustCompile(`(?m)^\s+(\w+)\s+laterCommand\s`)
-	later := pattern.FindAllStringSubmatch(page(t, "cmd/omen-agent/cli.go"), -1)
-	if len(later) == 0 {
-		t.Fatal("no later commands in cli.go")
-	}
-	for _, match := range later {
-		if !slices.Contains(words(missing), strings.ToLower(match[1])) {
-			t.Errorf("%s is a later command, the page does not say so", match[1])
-		}
-	}
-}

@@ -47,6 +47,12 @@ func makePlan(c *config.Config, there func(path string) bool) (plan, error) {
 	if c.Metrics.Textfile != "" {
 		p.beside(c.Metrics.Textfile)
 	}
+	for _, sink := range c.Sinks {
+		p.beside(sink.File)
+	}
+	if c.WorkloadAPI.Socket != "" {
+		p.beside(c.WorkloadAPI.Socket)
+	}
 	return p.plan, errors.Join(p.errs...)
 }
 

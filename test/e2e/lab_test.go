@@ -10,11 +10,15 @@ import (
 	"time"
 
 	"funlab.casa/omen/test/story"
+	"funlab.casa/omen/test/svid"
 	"funlab.casa/omen/test/world"
 )
 
 func TestMain(m *testing.M) {
-	code, done := world.Enter()
+	code, done := svid.Play()
+	if !done {
+		code, done = world.Enter()
+	}
 	if !done {
 		code = m.Run()
 		if err := common.close(); err != nil {

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rundir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+
+	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/remedy"
+)
+
+// passMode is for others to pass and not to list, as the agent's own folders are.
+const passMode = 0o711
+
+// ErrNotMemory says that a secret would be written to a disk.
+var ErrNotMemory = errors.New("not a file system in memory")
+
+// errOthers says that somebody else could put another thing in the place of ours.
+var errOthers = errors.New("can be written by others than root")
+
+// Open opens a folder of root's below root, made when it is missing.
+func Open(root, folder string) (*beneath.Dir, error) {
+	dir, err := beneath.Open(root, folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, err = create(root, folder)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := check(dir); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+// create makes the folder in one that is root's too.
+func create(root, folder string) (*beneath.Dir, error) {
+	parent, err := beneath.Open(root, path.Dir(folder))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	if err := check(parent); err != nil {
+		return nil, err
+	}
+	dir, err := parent.Make(path.Base(folder), passMode, os.Geteuid(), os.Getegid())
+	if errors.Is(err, fs.ErrExist) { // made beside us
+		return parent.Sub(path.Base(folder))
+	}
+	return dir, err
+}
+
+func check(dir *beneath.Dir) error {
+	info, err := dir.Self()
+	if err != nil {
+		return err
+	}
+	if info.UID != os.Geteuid() || info.Mode&0o022 != 0 {
+		return remedy.Errorf("chown root: and chmod go-w "+dir.Path()+", or choose another folder", "%s %w", dir.Path(), errOthers)
+	}
+	return nil
+}
+
+// WriteSecret puts a small secret into a folder in memory, whole and in one step, for
+// its owner alone. A folder on another file system is ErrNotMemory.
+func WriteSecret(root, file string, uid, gid int, content []byte) error {
+	dir, err := Open(root, path.Dir(file))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	switch memory, err := dir.InMemory(); {
+	case err != nil:
+		return err
+	case !memory:
+		return remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
+	}
+	secret := beneath.File{Name: "." + path.Base(file) + ".new", Mode: 0o600, UID: uid, GID: gid, Content: content}
+	if err := dir.Remove(secret.Name); err != nil { // of one that was killed
+		return err
+	}
+	if err := dir.Create(secret); err != nil {
+		return err
+	}
+	if err := dir.Rename(secret.Name, path.Base(file)); err != nil {
+		return errors.Join(err, dir.Remove(secret.Name))
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rundir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func memory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "omen-rundir-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	root := memory(t)
+	must(t, os.Mkdir(filepath.Join(root, "run"), 0o755), os.Mkdir(filepath.Join(root, "shared"), 0o755), os.Chmod(filepath.Join(root, "shared"), 0o1777),
+		os.Mkdir(filepath.Join(root, "theirs"), 0o755), os.Chown(filepath.Join(root, "theirs"), 4711, 4711))
+	for range 2 {
+		dir, err := Open(root, "/run/omen-agent")
+		must(t, err)
+		info, err := dir.Self()
+		must(t, err, dir.Close())
+		if info.Mode != 0o711 || info.UID != os.Geteuid() {
+			t.Errorf("%+v", info)
+		}
+	}
+	for _, folder := range []string{"/shared", "/shared/x", "/theirs", "/theirs/x"} {
+		if dir, err := Open(root, folder); !errors.Is(err, errOthers) {
+			t.Errorf("%s: %v, %v", folder, dir, err)
+		}
+	}
+	if _, err := Open(root, "/run/a/b"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("two levels: %v", err)
+	}
+}
+
+// What lies at the names that are used is not followed, and not written through.
+func TestSecretIsNotWrittenThroughLinks(t *testing.T) {
+	root := memory(t)
+	must(t, os.Mkdir(filepath.Join(root, "run"), 0o755), os.WriteFile(filepath.Join(root, "other"), []byte("kept"), 0o644),
+		os.Symlink("../other", filepath.Join(root, "run/token")), os.Symlink("../other", filepath.Join(root, "run/.token.new")))
+	must(t, WriteSecret(root, "/run/token", 4711, 4712, []byte("b.secret\n")))
+	text, err := os.ReadFile(filepath.Join(root, "other"))
+	if err != nil || string(text) != "kept" {
+		t.Errorf("%q, %v", text, err)
+	}
+	info, err := os.Lstat(filepath.Join(root, "run/token"))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	left, err := os.ReadDir(filepath.Join(root, "run"))
+	if err != nil || len(left) != 1 || strings.HasPrefix(left[0].Name(), ".") {
+		t.Errorf("%v, %v", left, err)
+	}
+}
