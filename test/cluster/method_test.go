@@ -3,8 +3,10 @@
 package cluster_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/internal/bao"
@@ -124,11 +126,22 @@ func (f *field) challenge(m *machine, role string, by *cluster.Node) *attest.Cha
 }
 
 // login answers a challenge at a node, which need not be the one that made it.
-func (f *field) login(m *machine, role string, c *attest.Challenge, at *cluster.Node) error {
+func (f *field) login(m *machine, role string, c *attest.Challenge, at *cluster.Node) (err error) {
 	f.t.Helper()
 	client := f.client(at)
 	node := client.Nodes()[0]
-	return m.login(f.t.Context(), client, c, role, node)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	defer cancel()
+	// A standby that does not reach the new leader yet points to it, and has looked at
+	// nothing.
+	_ = cluster.Await(ctx, func(ctx context.Context) error {
+		err = m.login(ctx, client, c, role, node)
+		if e := new(bao.Error); errors.As(err, &e) && e.Kind == bao.KindRedirect {
+			return err
+		}
+		return nil
+	})
+	return err
 }
 
 // refused fails unless err is this refusal.
