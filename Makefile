@@ -53,11 +53,11 @@ fuzz: ## fuzz every parser the network reaches, FUZZTIME each (20s)
 	@test/fuzz.sh $(FUZZTIME)
 
 bench: setup build ## measure, and write bench/RESULTS.md and bench/results.json (root, under 40 minutes)
-	@$(BUILD) -o bin/ ./test/standin
+	@$(BUILD) -o bin/ ./test/standin ./test/soak/soaker
 	@cd bench && $(GO) run .
 
 bench-short: setup build ## measure less, and print only (root, under five minutes)
-	@$(BUILD) -o bin/ ./test/standin
+	@$(BUILD) -o bin/ ./test/standin ./test/soak/soaker
 	@cd bench && $(GO) run . -short
 
 clean: ## remove bin/, dist/out/ and the caches of this checkout

@@ -53,9 +53,15 @@ func inWorld(ctx context.Context, b *bench, part string) (map[string]float64, er
 
 // parts are what is measured in a world, on a host whose AK is pinned and persisted
 // and whose services run.
-var parts = map[string]func(context.Context, *world.Host) (map[string]float64, error){
-	agentPart:    renewals,
-	servicesPart: restarts,
+var parts = map[string]func(context.Context, *story.Story) (map[string]float64, error){
+	agentPart: func(ctx context.Context, s *story.Story) (map[string]float64, error) {
+		f, err := renewals(ctx, s.Spire)
+		if err == nil {
+			f["agent_rss_mib"], err = idleMemory(ctx, s)
+		}
+		return f, err
+	},
+	servicesPart: func(ctx context.Context, s *story.Story) (map[string]float64, error) { return restarts(ctx, s.Spire) },
 }
 
 // inside measures in the world and prints the figures.
@@ -68,7 +74,7 @@ func inside(part string) (err error) {
 	if err := s.Play(ctx, io.Discard, story.Steps()[:5]); err != nil {
 		return err
 	}
-	figures, err := parts[part](ctx, s.Spire)
+	figures, err := parts[part](ctx, s)
 	if err != nil {
 		return err
 	}

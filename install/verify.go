@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"time"
 
 	"funlab.casa/omen/install/beneath"
@@ -82,6 +83,9 @@ func (i *Installer) installed() (int, []beneath.File, error) {
 		return none, nil, ErrNotInstalled
 	}
 	files, err := s.read(number)
+	if errors.Is(err, fs.ErrNotExist) { // the link leads to a set that is gone
+		return none, nil, errors.Join(ErrNotInstalled, err)
+	}
 	return number, files, err
 }
 

@@ -3,10 +3,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
+	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/internal/daemon"
@@ -47,9 +51,21 @@ func (*runCommand) Run(j *job) error {
 	defer b.run(j.ctx)()
 	d := daemon.Daemon{
 		Load: func() (daemon.Host, error) { return j.host(observer, b) }, Hold: c.Boot.Hold.Duration, Reload: hup,
-		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log,
+		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Fatal: lateTPM(c.TPM.Device),
 	}
 	return d.Run(j.ctx)
+}
+
+// lateBoot is how long after the boot a driver may still bring a TPM.
+const lateBoot = 15 * time.Minute
+
+// lateTPM reports that there was no TPM when this process got its devices from systemd
+// (PrivateDevices=): one that came later only the next process will see.
+func lateTPM(device string) func(error) bool {
+	return func(err error) bool {
+		return strings.HasPrefix(device, "/dev/") && os.Getenv("INVOCATION_ID") != "" &&
+			errors.Is(err, host.ErrAbsent) && daemon.WallClock{}.Elapsed() < lateBoot
+	}
 }
 
 // host is this host, as it is configured now. Who observes it stays, and what runs beside.

@@ -71,6 +71,16 @@ func TestWithoutOpenat2(t *testing.T) {
 				t.Errorf("opened %s", name)
 			}
 		}
+		if plain, err := OpenPlain(path + "/folder"); err != nil {
+			t.Error(err)
+		} else {
+			plain.Close()
+		}
+		for _, name := range []string{"/folder-link", "/magic", "/file", "/absent"} {
+			if _, err := OpenPlain(path + name); err == nil || errors.Is(err, unix.ENOSYS) {
+				t.Errorf("opened %s plainly: %v", name, err)
+			}
+		}
 		if _, err := Open(path, "folder"); !errors.Is(err, unix.ENOSYS) { // links could leave it
 			t.Errorf("inside another root: %v", err)
 		}

@@ -47,13 +47,8 @@ func (u *Unit) Started(ctx context.Context, after Moment) (bool, error) {
 
 func (u *Unit) awaitJob(ctx context.Context) error {
 	for {
-		property, err := u.bus.GetUnitPropertyContext(ctx, u.name, "Job")
-		if err != nil {
-			return fmt.Errorf("unit %s: %w", u.name, err)
-		}
-		job, _ := property.Value.Value().([]any)
-		if len(job) == 0 || job[0] == uint32(0) {
-			return nil
+		if busy, err := u.hasJob(ctx); err != nil || !busy {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -61,4 +56,14 @@ func (u *Unit) awaitJob(ctx context.Context) error {
 		case <-time.After(betweenLooks):
 		}
 	}
+}
+
+// hasJob reports that systemd has something to do for the unit, or does it.
+func (u *Unit) hasJob(ctx context.Context) (bool, error) {
+	property, err := u.bus.GetUnitPropertyContext(ctx, u.name, "Job")
+	if err != nil {
+		return false, fmt.Errorf("unit %s: %w", u.name, err)
+	}
+	job, _ := property.Value.Value().([]any)
+	return len(job) > 0 && job[0] != uint32(0), nil
 }

@@ -49,6 +49,8 @@ type Agent struct {
 	turn    *semaphore.Weighted // at the TPM, of the loops of one process; nil where there is one
 
 	failed   []string               // certificates that are not as they should be, to be renewed before all others
+	failedOf string                 // the configuration under which they failed, see fingerprint
+	applied  *applied               // what the last renewal was made from; nil: not read yet
 	soon     bool                   // sealed keys were in somebody's way: look again before long
 	repaired time.Time              // when a look last made a renewal due
 	switched func()                 // see OnSwitch; nil for none

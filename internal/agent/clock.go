@@ -44,6 +44,7 @@ func (a *Agent) setRight(ctx context.Context) {
 		if node.Err != nil {
 			continue
 		}
+		r = a.recall() // somebody may have renewed meanwhile
 		r.Clock = &Clock{Offset: node.ClockOffset, At: a.now()}
 		if err := a.keep(recordName, r); err != nil {
 			a.log.Warn("status is not written", "error", err)

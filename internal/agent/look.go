@@ -75,25 +75,32 @@ type applied struct {
 
 // apply writes down that everything is as it is configured.
 func (a *Agent) apply() {
-	if err := a.keep(appliedName, applied{a.fingerprint()}); err != nil {
+	a.applied = &applied{a.fingerprint()}
+	if err := a.keep(appliedName, a.applied); err != nil {
 		a.log.Warn("what is configured is not written down", "error", err)
 	}
 }
 
-// reconfigured reports that the last renewal was made from another configuration. A
-// record that is lost, or wrong, costs nothing, or one renewal.
+// reconfigured reports that the last renewal was made from another configuration than
+// this agent's. What is written down is read once: who renews by hand from another
+// agent.toml meanwhile is not taken back. A record that is lost, or wrong, costs
+// nothing, or one renewal.
 func (a *Agent) reconfigured() bool {
-	text, err := readSmall(filepath.Join(a.state, appliedName))
-	var was applied
-	return err == nil && json.Unmarshal(text, &was) == nil && was.Configuration != a.fingerprint()
+	if a.applied == nil {
+		a.applied = new(applied)
+		if text, err := readSmall(filepath.Join(a.state, appliedName)); err != nil || json.Unmarshal(text, a.applied) != nil {
+			a.applied.Configuration = a.fingerprint()
+		}
+	}
+	return a.applied.Configuration != a.fingerprint()
 }
 
 // RenewDue is Renew of what is due: the certificates of sets that failed last, as long
 // as no other is due, else all.
 func (a *Agent) RenewDue(ctx context.Context) (*Outcome, error) {
 	only := a.pending()
-	if a.reconfigured() {
-		only = nil
+	if a.reconfigured() && a.failedOf != a.fingerprint() {
+		only = nil // what failed did so under another configuration
 	}
 	outcome, err := a.Renew(ctx, only)
 	if err == nil {

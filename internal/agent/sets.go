@@ -131,7 +131,7 @@ func (a *Agent) deployAll(ctx context.Context, orders []*order, outcome *Outcome
 			err = ofSet(s, err)
 		}
 		errs = append(errs, err)
-		a.failed = append(a.failed, s.names()...)
+		a.failed, a.failedOf = append(a.failed, s.names()...), a.fingerprint()
 	}
 	if done && len(errs) > 0 {
 		a.log.Warn("some sets are renewed, others are not", "not renewed", a.failed)

@@ -154,8 +154,13 @@ func TestEverySetIsKnown(t *testing.T) {
 	if orders, err := a.withSpoiled(t.Context(), nil); err != nil || len(orders) != 1 || orders[0].cert.Name != "web" {
 		t.Errorf("spoiled: %v, %v", orders, err)
 	}
+	a.config.Metrics.Textfile = "/srv/node-exporter/omen.prom"
+	place(t, filepath.Join(root, a.config.Metrics.Textfile), "omen_build_info 1\n")
 	if _, err := a.Uninstall(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(root, "srv/node-exporter")); err != nil || len(left) > 0 {
+		t.Errorf("metrics are left: %v, %v", left, err)
 	}
 	for _, folder := range []string{"etc/web", "etc/other", "var/lib"} {
 		if left, err := os.ReadDir(filepath.Join(root, folder)); err != nil || len(left) > 0 {

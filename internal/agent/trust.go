@@ -76,22 +76,22 @@ func readBundle(file string) ([]byte, error) {
 	return nil, &config.Error{File: file, Err: err, Hint: serversHint}
 }
 
-// sharedCA is what Remarks says where clients have no CA of their own.
-const sharedCA = "whoever holds a client certificate of the CA that Keylime's servers have theirs from is an administrator of Keylime: " +
+// SharedCA is what Remarks says where clients have no CA of their own.
+const SharedCA = "whoever holds a client certificate of the CA that Keylime's servers have theirs from is an administrator of Keylime: " +
 	"give the client certificates a CA of their own (path and anchor in [[certificate]], client_ca in [keylime])"
 
 // Remarks lists what is weaker than it could be in this configuration, a line each.
 func (a *Agent) Remarks() []string {
 	remarks := a.strangers()
-	if a.sharesCA() {
-		remarks = append(remarks, sharedCA)
+	if a.SharesCA() {
+		remarks = append(remarks, SharedCA)
 	}
 	return remarks
 }
 
-// sharesCA reports whether services of this host verify clients by a root that
+// SharesCA reports whether services of this host verify clients by a root that
 // server certificates come from too.
-func (a *Agent) sharesCA() bool {
+func (a *Agent) SharesCA() bool {
 	var servers []*x509.Certificate
 	clients := slices.Clone(a.clients)
 	for i := range a.config.Certificates {

@@ -5,9 +5,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/install/beneath"
 )
 
 // Uninstall puts the host back as it was found before the first installation, sets of
@@ -31,6 +34,9 @@ func (a *Agent) Uninstall(ctx context.Context) (*install.Uninstalled, error) {
 		return err
 	})
 	err = errors.Join(err, unread)
+	if err := a.dropMetrics(); err != nil {
+		all.Warnings = append(all.Warnings, "the metrics are still shown: "+err.Error())
+	}
 	if len(folders) == 0 {
 		return nil, at(StepInstall, "", err)
 	}
@@ -45,4 +51,21 @@ func (s set) folder() string {
 		return s.install.Set.Folder
 	}
 	return install.KeylimeSet.Folder
+}
+
+// dropMetrics removes the file that would be shown for ever. Its folder may be another
+// user's, who must not choose what is removed.
+func (a *Agent) dropMetrics() error {
+	if a.config.Metrics.Textfile == "" {
+		return nil
+	}
+	dir, err := beneath.OpenPlain(filepath.Join(a.root(), filepath.Dir(a.config.Metrics.Textfile)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Remove(filepath.Base(a.config.Metrics.Textfile))
 }

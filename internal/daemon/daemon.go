@@ -59,7 +59,9 @@ type Daemon struct {
 	Clock      Clock
 	Supervisor Supervisor
 	Log        *slog.Logger
+	Fatal      func(error) bool // a failure that only another process can mend; nil: none
 
+	dead   error // such a failure
 	host   Host
 	boot   *boot
 	pace   *pace
@@ -70,7 +72,7 @@ type Daemon struct {
 }
 
 // Run keeps the certificates until ctx ends, which is no error. A configuration that
-// cannot be used at the start is one.
+// cannot be used at the start is one, and a failure that is Fatal.
 func (d *Daemon) Run(ctx context.Context) error {
 	var err error
 	if d.host, err = d.Load(); err != nil {
@@ -81,7 +83,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	defer d.Supervisor.Stopping()
 	defer d.boot.holdFor(ctx, d.Hold)()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && d.dead == nil {
 		d.Supervisor.Alive(d.Clock.Now())
 		next, soon := d.look(ctx)
 		if d.Clock.Now().Before(next) {
@@ -90,7 +92,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		d.attempt(ctx)
 	}
-	return nil
+	return d.dead
 }
 
 // look says when to renew, and whether to look again before long.
@@ -102,8 +104,9 @@ func (d *Daemon) look(ctx context.Context) (next time.Time, soon bool) {
 	}
 	status, err := d.host.Status()
 	if err != nil {
+		// A renewal may mend it, or says what is wrong.
 		d.pace.say(d.Log, "what is installed cannot be read", agent.EventFailed, err, atLeast)
-		return d.Clock.Now().Add(atLeast), true
+		return d.Clock.Now().Add(d.opened - d.Clock.Elapsed()), true
 	}
 	now := d.Clock.Now()
 	next = d.due(status, now)
@@ -124,7 +127,10 @@ func (d *Daemon) due(status *agent.Status, now time.Time) time.Time {
 		next = now
 	}
 	if early := status.Early(now); !early.IsZero() {
-		next = later(next, earlier(early, now.Add(d.pace.clockGate(d.Clock.Elapsed()))))
+		// By a clock that is wrong nothing else is due, or everything.
+		next = earlier(early, now.Add(d.pace.clockGate(d.Clock.Elapsed())))
+	} else {
+		d.pace.gate = 0
 	}
 	return later(later(next, d.host.HeldUntil()), now.Add(d.opened-d.Clock.Elapsed()))
 }
@@ -132,6 +138,7 @@ func (d *Daemon) due(status *agent.Status, now time.Time) time.Time {
 // wait waits for the time, and meanwhile for what comes before it: somebody tells us to
 // read the configuration, the clock is set, what is installed wants to be looked at.
 func (d *Daemon) wait(ctx context.Context, next time.Time, soon bool) {
+	debug.FreeOSMemory() // for minutes nothing will need what a look, or a renewal, did
 	look := lookAgain
 	if soon {
 		look = atLeast
@@ -186,7 +193,6 @@ func (d *Daemon) reload() {
 func (d *Daemon) attempt(ctx context.Context) {
 	began := d.Clock.Elapsed()
 	d.Supervisor.Status("renewing")
-	defer debug.FreeOSMemory() // for hours nothing will need what a renewal did
 	outcome, err := d.host.RenewDue(ctx)
 	if ctx.Err() != nil && err != nil {
 		d.Log.Info("stopped in the middle of a renewal", "cause", err)
@@ -207,6 +213,9 @@ func (d *Daemon) attempt(ctx context.Context) {
 	d.opened = max(began+atLeast, d.Clock.Elapsed()+d.pace.failed(d.Log, err, left))
 	if unknown == nil && status.Usable(d.Clock.Now()) {
 		d.boot.ready("the certificates that are in place can serve")
+	}
+	if d.Fatal != nil && d.Fatal(err) {
+		d.dead = err
 	}
 }
 

@@ -121,13 +121,22 @@ func (s *Sinks) take(host Tokens) {
 		k.pace.what = "token is not replaced"
 		for _, old := range before {
 			if old.sink == sink {
-				k = old
+				k = old.again()
 			} else if old.sink.File == sink.File {
 				k.opened = old.opened
 			}
 		}
 		s.kept = append(s.kept, k)
 	}
+}
+
+// again is the sink under a configuration that was read anew: what was refused may have
+// been mended.
+func (k *kept) again() *kept {
+	k.pace = newPace()
+	k.pace.what = "token is not replaced"
+	k.opened = earlier(k.opened, time.Now().Add(atLeast))
+	return k
 }
 
 // fill replaces one token, and says when that has to be done again.

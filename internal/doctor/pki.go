@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/issuer"
@@ -65,6 +66,11 @@ type answer struct {
 // unknownRole reports that the CA has no role of that name.
 func (a answer) unknownRole() bool {
 	return a.err != nil && a.err.Kind == bao.KindRejected && strings.Contains(a.err.Message, "unknown role")
+}
+
+// otherKeys reports that the CA looks at no name, since it wants keys of another type.
+func (a answer) otherKeys() bool {
+	return a.err != nil && a.err.Kind == bao.KindRejected && strings.Contains(a.err.Message, "requires keys of type")
 }
 
 func (a answer) denied() bool { return a.err != nil && a.err.Kind == bao.KindDenied }
@@ -133,6 +139,8 @@ func checkPKIRole(ctx context.Context, p *patient) []Result {
 			return problem(i.String(), p.hint(said.err), "denied: the mount or the policy is missing")
 		case said.unknownRole():
 			return problem(i.String(), p.hint(said.err), "%s", said.err.Message)
+		case said.otherKeys():
+			return problem(i.String(), "bao write "+i.path+"/roles/"+i.role+" … key_type=ec key_bits=256", "%s: omen-agent's are EC P-256", said.err.Message)
 		}
 		return ok(i.String(), "may be asked")
 	})
@@ -175,7 +183,7 @@ func checkPKINames(ctx context.Context, p *patient) []Result {
 			switch {
 			case err != nil:
 				results = append(results, p.failed(i.String(), fmt.Errorf("%s: %w", what, err))...)
-			case said.denied() || said.unknownRole():
+			case said.denied() || said.unknownRole() || said.otherKeys():
 				return notApplicable("%s: pki-role comes first", i)
 			case said.issued != nil:
 				results = append(results, problem(i.String(), "", "it issues %s: %s, serial %s, which ends in %s; its key is thrown away",
@@ -221,7 +229,7 @@ func checkPKIOtherHost(ctx context.Context, p *patient) []Result {
 // checkPKIClientAuth looks where a client certificate could come from that nobody
 // configured.
 func checkPKIClientAuth(ctx context.Context, p *patient) []Result {
-	if remarks := p.agent.Remarks(); len(remarks) == 0 {
+	if !p.agent.SharesCA() {
 		return ok("", "clients of Keylime have a CA of their own, or there is no Keylime here")
 	}
 	role := p.loggedIn(ctx).session.Host + ".client"
@@ -234,14 +242,14 @@ func checkPKIClientAuth(ctx context.Context, p *patient) []Result {
 	return eachOf(paths, "no certificate of Keylime's servers", func(path string) []Result {
 		about := path + "/sign/" + role
 		if slices.ContainsFunc(p.config.Certificates, func(c config.Certificate) bool { return c.Usage() == config.Client && c.Path == path }) {
-			return warning(about, "", "%s", p.agent.Remarks()[0])
+			return warning(about, "", "%s", agent.SharedCA)
 		}
 		said, err := p.tryFor(ctx, path, role, issuer.Request{CommonName: nobody})
 		switch {
 		case err != nil:
 			return p.failed(about, err)
 		case said.denied(), said.unknownRole():
-			return warning(about, "", "this host has none from there; but %s", p.agent.Remarks()[0])
+			return warning(about, "", "this host has none from there; but %s", agent.SharedCA)
 		}
 		return problem(about, "", "this host, which needs none, may have a certificate with which it administers Keylime")
 	})

@@ -26,6 +26,10 @@ type plan struct {
 	starts   bool     // and some of them become services
 }
 
+// runFolder is RuntimeDirectory= of the units. Of the rest of /run, which is empty when
+// the generator runs, they can write only folders that are there by then.
+const runFolder = "/run/omen-agent"
+
 // defaultDevice is what the units as shipped leave open.
 const defaultDevice = "/dev/tpmrm0"
 
@@ -120,10 +124,13 @@ func unitsOf(c *config.Certificate) []string {
 func (p *planner) beside(name string) bool {
 	err := checkPath(name)
 	folder := path.Dir(name)
+	if folder == runFolder {
+		return true // it is the unit's own
+	}
 	if err == nil && !p.there(folder) {
 		folder = path.Dir(folder)
 	}
-	if err == nil && folder == "/" {
+	if err == nil && (folder == "/" || folder == path.Dir(runFolder)) {
 		err = fmt.Errorf("the folder of path %q is not there", name)
 	}
 	if err != nil {

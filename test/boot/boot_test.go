@@ -106,7 +106,7 @@ func (m *machine) wantStarts(n int) {
 func (m *machine) wantUnsealedOffline() {
 	m.t.Helper()
 	said := m.inside("journalctl", "--no-pager", "-b", "-o", "cat", "-u", unsealService)
-	if !strings.Contains(said, "agent") {
+	if !slices.ContainsFunc(strings.Split(said, "\n"), func(line string) bool { return slices.Equal(strings.Fields(line), []string{"unsealed", "agent"}) }) {
 		m.t.Errorf("unsealed: %s", said)
 	}
 }

@@ -71,7 +71,7 @@ func (h *host) HeldUntil() time.Time { return time.Time{} }
 // report is what is written of an attempt.
 type report struct {
 	Error       string `json:"error"`
-	Idle        int    `json:"idle"` // resident memory before it, in KiB
+	Idle        int    `json:"idle"` // resident memory while it waited before, in KiB
 	RSS         int    `json:"rss"`  // and after it, before what it needed is given back
 	Descriptors int    `json:"descriptors"`
 	Goroutines  int    `json:"goroutines"`
@@ -83,9 +83,8 @@ func (h *host) RenewDue(ctx context.Context) (*agent.Outcome, error) {
 		h.stop()
 		return nil, errors.Join(io.EOF, h.lines.Err())
 	}
-	idle := rss()
 	outcome, failed := h.Agent.RenewDue(ctx)
-	r := report{Idle: idle, RSS: rss(), Descriptors: descriptors(), Goroutines: runtime.NumGoroutine()}
+	r := report{Idle: int(idle.Load()), RSS: rss(), Descriptors: descriptors(), Goroutines: runtime.NumGoroutine()}
 	if failed != nil {
 		r.Error = failed.Error()
 	}
@@ -111,6 +110,9 @@ func descriptors() int {
 	return len(open)
 }
 
+// idle is the resident memory at the last wait, in KiB.
+var idle atomic.Int64
+
 // hurry is a clock on which every wait is over at once.
 type hurry struct{ elapsed atomic.Int64 }
 
@@ -118,6 +120,7 @@ func (h *hurry) Now() time.Time         { return time.Now() }
 func (h *hurry) Elapsed() time.Duration { return time.Duration(h.elapsed.Load()) }
 
 func (h *hurry) Until(_ context.Context, t time.Time) error {
+	idle.Store(int64(rss()))
 	h.elapsed.Add(int64(max(time.Until(t), time.Millisecond)))
 	return nil
 }
