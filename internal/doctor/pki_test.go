@@ -12,6 +12,8 @@ var pkiBreaks = map[string]func(*testing.T){
 	"pki-role": func(t *testing.T) {
 		h := enrolledHost(t)
 		h.good("pki-role")
+		h.allow("pki_int", "server", []string{"web.keylime.test"}, map[string]any{"key_type": "rsa", "key_bits": 2048, "allow_any_name": true})
+		h.bad("pki-role", Problem, "requires keys of type")
 		h.server.delete(t, "pki_int/roles/"+h.name+".server")
 		h.bad("pki-role", Problem, "unknown role")
 		h.policy("pki_clients/sign/" + h.name + ".client")
