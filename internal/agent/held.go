@@ -69,10 +69,10 @@ func (a *Agent) holdTime() time.Duration {
 	return max(wait, heldAtLeast)
 }
 
-// HeldUntil is until when renewals by the clock are held back, since a new set was not
-// served; zero for not. A hold
-// of another configuration, and one longer than any of ours, is none.
-func (a *Agent) HeldUntil() time.Time {
+// heldUntil is until when renewals by the clock are held back, since a new set was not
+// served; zero for not. A hold of another configuration, and one longer than any of
+// ours, is none.
+func (a *Agent) heldUntil() time.Time {
 	text, err := readSmall(filepath.Join(a.state, heldName))
 	var h hold
 	if err != nil || json.Unmarshal(text, &h) != nil || h.Configuration != a.fingerprint() {

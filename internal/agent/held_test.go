@@ -54,10 +54,10 @@ func TestRefusedSetIsNotTriedInALoop(t *testing.T) {
 		if row.held {
 			want = now.Add(heldAtMost)
 		}
-		if got := start("keylime").HeldUntil(); !got.Equal(want) {
+		if got := start("keylime").heldUntil(); !got.Equal(want) {
 			t.Errorf("%s: held until %v, not %v", row.name, got, want)
 		}
-		if got := start("another").HeldUntil(); !got.IsZero() {
+		if got := start("another").heldUntil(); !got.IsZero() {
 			t.Errorf("%s: another configuration is held until %v", row.name, got)
 		}
 	}
@@ -67,7 +67,7 @@ func TestRefusedSetIsNotTriedInALoop(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(state, heldName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := start("keylime").HeldUntil(); !got.IsZero() {
+		if got := start("keylime").heldUntil(); !got.IsZero() {
 			t.Errorf("%s: held until %v", name, got)
 		}
 	}

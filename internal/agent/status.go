@@ -188,7 +188,7 @@ func (a *Agent) Status() (*Status, error) {
 		s.NextRenewal = time.Time{}
 	}
 	s.now = a.now()
-	if held := a.HeldUntil(); held.After(s.now) {
+	if held := a.heldUntil(); held.After(s.now) {
 		s.HeldUntil = held
 	}
 	s.Alarms = alarms(s, s.now)

@@ -20,8 +20,6 @@ type Host interface {
 	Status() (*agent.Status, error)
 	// RenewDue renews what is due.
 	RenewDue(ctx context.Context) (*agent.Outcome, error)
-	// HeldUntil is until when a renewal by the clock would do harm.
-	HeldUntil() time.Time
 	// OnSwitch has ready called when new certificates are in place, and nothing has
 	// restarted for them yet.
 	OnSwitch(ready func())
@@ -38,11 +36,11 @@ type Clock interface {
 
 // Supervisor is told where the daemon stands; systemd is one.
 type Supervisor interface {
-	Ready()                // what waits for us may start
-	Status(line string)    // for people
-	Reloading()            // until Ready is called again
-	Stopping()             // for good
-	Alive(pulse time.Time) // when the loop last went round
+	Ready()             // what waits for us may start
+	Status(line string) // for people
+	Reloading()         // until Ready is called again
+	Stopping()          // for good
+	Alive()             // the loop goes round
 }
 
 // How long to wait.
@@ -78,13 +76,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.host, err = d.Load(); err != nil {
 		return err
 	}
-	d.pace = newPace()
+	d.pace = newPace(renewalFailed)
 	d.boot = newBoot(d.Supervisor, d.Log)
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	defer d.Supervisor.Stopping()
 	defer d.boot.holdFor(ctx, d.Hold)()
 	for ctx.Err() == nil && d.dead == nil {
-		d.Supervisor.Alive(d.Clock.Now())
+		d.Supervisor.Alive()
 		next, soon := d.look(ctx)
 		if d.Clock.Now().Before(next) {
 			d.wait(ctx, next, soon)
@@ -132,7 +130,7 @@ func (d *Daemon) due(status *agent.Status, now time.Time) time.Time {
 	} else {
 		d.pace.gate = 0
 	}
-	return later(later(next, d.host.HeldUntil()), now.Add(d.opened-d.Clock.Elapsed()))
+	return later(later(next, status.HeldUntil), now.Add(d.opened-d.Clock.Elapsed()))
 }
 
 // wait waits for the time, and meanwhile for what comes before it: somebody tells us to
@@ -143,27 +141,32 @@ func (d *Daemon) wait(ctx context.Context, next time.Time, soon bool) {
 	if soon {
 		look = atLeast
 	}
-	waiting, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan error, 1)
 	until := earlier(next, d.Clock.Now().Add(look))
-	go func() { done <- d.Clock.Until(waiting, until) }()
-	select {
-	case err := <-done:
-		d.awoke(ctx, err)
-	case <-d.Reload:
-		stop()
-		d.awoke(ctx, <-done)
+	if _, told := await(ctx, d.Clock, d.Log, until, d.Reload); told {
 		d.reload()
 	}
 }
 
-// awoke goes on after a wait. Without a timer of the kernel it is one of the language.
-func (d *Daemon) awoke(ctx context.Context, err error) {
+// await waits until the clock shows a time, or ctx ends, or somebody says something, which
+// it returns. Without a timer of the kernel it waits by one of the language.
+func await[T any](ctx context.Context, clock Clock, log *slog.Logger, t time.Time, others <-chan T) (said T, told bool) {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- clock.Until(waiting, t) }()
+	var err error
+	select {
+	case err = <-done:
+	case said = <-others:
+		told = true
+		stop()
+		err = <-done
+	}
 	if err != nil {
-		d.Log.Error("no timer; looking again in a while", "error", err)
+		log.Error("no timer; looking again in a while", "error", err)
 		pause(ctx, atLeast)
 	}
+	return said, told
 }
 
 func pause(ctx context.Context, length time.Duration) {
@@ -183,7 +186,7 @@ func (d *Daemon) reload() {
 		d.Log.Error("the configuration cannot be used; going on with the one before", d.pace.remedy(err)...)
 		return
 	}
-	d.host, d.pace = host, newPace()
+	d.host, d.pace = host, newPace(renewalFailed)
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	d.opened = min(d.opened, d.Clock.Elapsed()+atLeast)
 	d.Log.Info("configuration read")

@@ -92,7 +92,7 @@ func (m *machine) Look(context.Context) agent.Need {
 func (m *machine) Status() (*agent.Status, error) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	s := &agent.Status{Certificates: []agent.Certificate{{}}}
+	s := &agent.Status{Certificates: []agent.Certificate{{}}, HeldUntil: m.held}
 	if !m.issued.IsZero() {
 		c := install.Certificate{Name: "verifier", Serial: "01", NotBefore: m.issued, NotAfter: m.issued.Add(m.life)}
 		s.Certificates[0] = agent.Certificate{Certificate: c}
@@ -121,7 +121,6 @@ func (m *machine) RenewDue(ctx context.Context) (*agent.Outcome, error) {
 	return o, nil
 }
 
-func (m *machine) HeldUntil() time.Time  { return m.held }
 func (m *machine) OnSwitch(ready func()) { m.switched = ready }
 
 // What the supervisor is told, without the lines for people.
@@ -137,7 +136,7 @@ func (s supervisor) Status(line string) {
 		s.tell("clock")
 	}
 }
-func (s supervisor) Alive(time.Time) {}
+func (s supervisor) Alive() {}
 
 func (m *machine) words() string {
 	m.mutex.Lock()

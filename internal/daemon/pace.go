@@ -25,6 +25,12 @@ const (
 	mostAsked    = time.Hour // of what a server asks for by Retry-After
 )
 
+// What fails, in words.
+const (
+	renewalFailed = "renewal failed"
+	tokenNotKept  = "token is not replaced"
+)
+
 // pace is how long to wait between attempts that fail, and which of their errors were
 // told.
 type pace struct {
@@ -36,12 +42,12 @@ type pace struct {
 
 // newPace waits with full jitter: from nothing to twice the interval, so that hosts which
 // failed together come back apart.
-func newPace() *pace {
+func newPace(what string) *pace {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval: firstMost / 2, MaxInterval: most / 2, Multiplier: 2, RandomizationFactor: 1,
 	}
 	wait.Reset()
-	return &pace{wait: wait, what: "renewal failed"}
+	return &pace{wait: wait, what: what}
 }
 
 func (p *pace) succeeded() {

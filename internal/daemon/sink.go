@@ -56,16 +56,17 @@ func (s *Sinks) Use(host Tokens) {
 type kept struct {
 	sink   config.Sink
 	pace   *pace
-	until  time.Time // the end of the token that is there, by the clock
-	due    time.Time // by the clock
-	soon   time.Time // the same by the time that has gone by: the clock may be set back
-	opened time.Time // when the next attempt may begin, whatever the clock is set to
+	until  time.Time     // the end of the token that is there, by the clock
+	due    time.Time     // by the clock
+	soon   time.Duration // the same in elapsed time: the clock may be set back
+	opened time.Duration // when the next attempt may begin, in elapsed time
 }
 
 // at is when the next attempt begins.
-func (k *kept) at(now time.Time) time.Time {
-	due := earlier(k.due, now.Add(time.Until(k.soon)))
-	return later(due, now.Add(time.Until(k.opened)))
+func (k *kept) at(clock Clock) time.Time {
+	now, elapsed := clock.Now(), clock.Elapsed()
+	due := earlier(k.due, now.Add(k.soon-elapsed))
+	return later(due, now.Add(k.opened-elapsed))
 }
 
 // Run keeps the sinks until ctx ends.
@@ -85,7 +86,7 @@ func (s *Sinks) Run(ctx context.Context) {
 func (s *Sinks) first(now time.Time) (first *kept, at time.Time) {
 	at = now.Add(lookAgain)
 	for _, k := range s.kept {
-		if due := k.at(now); first == nil || due.Before(at) {
+		if due := k.at(s.clock); first == nil || due.Before(at) {
 			first, at = k, due
 		}
 	}
@@ -94,54 +95,34 @@ func (s *Sinks) first(now time.Time) (first *kept, at time.Time) {
 
 // wait waits for the time, or for another configuration.
 func (s *Sinks) wait(ctx context.Context, at time.Time) {
-	waiting, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- s.clock.Until(waiting, at) }()
-	var err error
-	select {
-	case err = <-done:
-	case host := <-s.next:
-		stop()
-		err = <-done
+	if host, told := await(ctx, s.clock, s.log, at, s.next); told {
 		s.take(host)
-	}
-	if err != nil {
-		s.log.Error("no timer; looking again in a while", "error", err)
-		pause(ctx, atLeast)
 	}
 }
 
-// take goes on with other sinks. What stays as it was keeps its time and its pace.
+// take goes on with other sinks. What stays as it was keeps its time.
 func (s *Sinks) take(host Tokens) {
 	before := s.kept
 	s.host, s.kept = host, nil
 	for _, sink := range host.Sinks() {
-		k := &kept{sink: sink, pace: newPace()}
-		k.pace.what = "token is not replaced"
+		k := &kept{sink: sink}
 		for _, old := range before {
 			if old.sink == sink {
-				k = old.again()
+				// What was refused may have been mended.
+				k = old
+				k.opened = min(k.opened, s.clock.Elapsed()+atLeast)
 			} else if old.sink.File == sink.File {
 				k.opened = old.opened
 			}
 		}
+		k.pace = newPace(tokenNotKept)
 		s.kept = append(s.kept, k)
 	}
 }
 
-// again is the sink under a configuration that was read anew: what was refused may have
-// been mended.
-func (k *kept) again() *kept {
-	k.pace = newPace()
-	k.pace.what = "token is not replaced"
-	k.opened = earlier(k.opened, time.Now().Add(atLeast))
-	return k
-}
-
 // fill replaces one token, and says when that has to be done again.
 func (s *Sinks) fill(ctx context.Context, k *kept) {
-	began := time.Now()
+	began := s.clock.Elapsed()
 	log := s.log.With("sink", k.sink.File, "role", k.sink.Role)
 	filled, err := s.host.FillSink(ctx, k.sink)
 	now := s.clock.Now().Round(0) // by the clock alone
@@ -149,17 +130,17 @@ func (s *Sinks) fill(ctx context.Context, k *kept) {
 	case err != nil && ctx.Err() != nil:
 		return
 	case err != nil:
-		k.opened = later(began.Add(atLeast), time.Now().Add(k.pace.failed(log, err, k.until.Sub(now))))
-		k.due, k.soon = time.Time{}, time.Time{}
+		k.opened = max(began+atLeast, s.clock.Elapsed()+k.pace.failed(log, err, k.until.Sub(now)))
+		k.due, k.soon = time.Time{}, 0
 		return
 	}
 	s.tell(log, k, filled)
 	k.pace.succeeded()
 	share := replaceFirst + (replaceLast-replaceFirst)*rand.Float64() //nolint:gosec // spreads logins, hides nothing
-	gone := time.Since(began)
+	gone := s.clock.Elapsed() - began
 	life := time.Duration(float64(filled.TTL) * share)
-	k.until, k.due, k.soon = now.Add(filled.TTL-gone), now.Add(life-gone), began.Add(life)
-	k.opened = began.Add(atLeast)
+	k.until, k.due, k.soon = now.Add(filled.TTL-gone), now.Add(life-gone), began+life
+	k.opened = began + atLeast
 }
 
 // tell says once that a token is there, and that it is too short to be kept fresh.

@@ -41,7 +41,7 @@ func (s *Systemd) Reloading() {
 func (s *Systemd) Status(line string) { s.notify("STATUS=" + line) }
 
 // Alive implements Supervisor.
-func (s *Systemd) Alive(time.Time) { s.pulse.Store(int64(sinceBoot())) }
+func (s *Systemd) Alive() { s.pulse.Store(int64(sinceBoot())) }
 
 func (s *Systemd) notify(state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {

@@ -26,12 +26,12 @@ func (d *Daemon) line(status *agent.Status, next, now time.Time) string {
 	if first := status.FirstEnd(); !first.IsZero() {
 		until = "certificates until " + first.UTC().Format(time.RFC3339)
 	}
-	switch held := d.host.HeldUntil(); {
+	switch {
 	case !status.Early(now).IsZero():
 		return fmt.Sprintf("waiting for the clock: it shows %s, before an installed certificate was made", now.UTC().Format(time.RFC3339))
 	case !next.After(now):
 		return until + "; renewing now"
-	case held.Equal(next):
+	case status.HeldUntil.Equal(next):
 		return fmt.Sprintf("%s; the last new ones were not served, trying again at %s", until, next.UTC().Format(time.RFC3339))
 	}
 	return fmt.Sprintf("%s; next renewal at %s", until, next.UTC().Format(time.RFC3339))

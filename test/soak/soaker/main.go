@@ -65,8 +65,14 @@ func (h *host) Look(ctx context.Context) agent.Need {
 	return agent.Need{Renew: "soak"}
 }
 
-// HeldUntil holds nothing back: an hour would be over at once.
-func (h *host) HeldUntil() time.Time { return time.Time{} }
+// Status holds nothing back: an hour would be over at once.
+func (h *host) Status() (*agent.Status, error) {
+	status, err := h.Agent.Status()
+	if err == nil {
+		status.HeldUntil = time.Time{}
+	}
+	return status, err
+}
 
 // report is what is written of an attempt.
 type report struct {
@@ -128,8 +134,8 @@ func (h *hurry) Until(_ context.Context, t time.Time) error {
 // nobody supervises.
 type nobody struct{}
 
-func (nobody) Ready()          {}
-func (nobody) Status(string)   {}
-func (nobody) Reloading()      {}
-func (nobody) Stopping()       {}
-func (nobody) Alive(time.Time) {}
+func (nobody) Ready()        {}
+func (nobody) Status(string) {}
+func (nobody) Reloading()    {}
+func (nobody) Stopping()     {}
+func (nobody) Alive()        {}
