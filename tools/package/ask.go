@@ -19,14 +19,14 @@ type saying struct{ page, configuration, bash, zsh, fish []byte }
 // askAgent builds the agent for this machine and has it say what its packages hold.
 func (b batch) askAgent(ctx context.Context) (s saying, err error) {
 	agent := filepath.Join(b.work, program.Agent)
-	if _, err := program.Build(ctx, b.source, program.Agent, b.version, runtime.GOARCH, agent); err != nil {
+	if _, err := program.Build(ctx, b.Source, program.Agent, b.Version, runtime.GOARCH, agent); err != nil {
 		return s, err
 	}
 	for _, question := range []struct {
 		answer *[]byte
 		args   []string
 	}{
-		{&s.page, []string{"manual", "--date", b.date.Format(time.DateOnly)}},
+		{&s.page, []string{"manual", "--date", b.Date.Format(time.DateOnly)}},
 		{&s.bash, []string{"completion", "bash"}},
 		{&s.zsh, []string{"completion", "zsh"}},
 		{&s.fish, []string{"completion", "fish"}},

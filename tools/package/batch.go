@@ -3,33 +3,35 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
+	"funlab.casa/omen/tools/output"
 	"funlab.casa/omen/tools/program"
 )
+
+// checksums begins the name of the file with the packages' checksums.
+const checksums = "package-checksums-"
 
 // architectures are those of Go; both package formats know them by these names.
 var architectures = []string{"amd64", "arm64"}
 
 // A batch is all packages of one version, made from a checkout.
 type batch struct {
-	version string    // checked
-	date    time.Time // of every file
-	source  string    // the checkout
-	out     string    // the folder that gets the files
-	work    string    // where files of packages are laid out, while it is made
+	output.Order
+	work string // where files of packages are laid out, while it is made
 }
 
 // make writes all packages.
 func (b batch) make(ctx context.Context) (err error) {
-	if err := b.clear(); err != nil {
+	old, err := b.files()
+	if err != nil {
+		return err
+	}
+	if err := b.Clear(old, checksums); err != nil {
 		return err
 	}
 	if b.work, err = os.MkdirTemp("", "package-"); err != nil {
@@ -48,20 +50,24 @@ func (b batch) make(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return b.writeChecksums()
+	made, err := b.files()
+	if err != nil {
+		return err
+	}
+	return b.WriteChecksums(made, checksums)
 }
 
 // pack builds a program for an architecture and writes its packages and its list of
 // parts.
 func (b batch) pack(ctx context.Context, arch string, d description) error {
 	target := filepath.Join(b.work, d.program+"-"+arch)
-	p, err := program.Build(ctx, b.source, d.program, b.version, arch, target)
+	p, err := program.Build(ctx, b.Source, d.program, b.Version, arch, target)
 	if err != nil {
 		return err
 	}
-	bom, err := p.BOM(b.date)
+	bom, err := p.BOM(b.Date)
 	if err == nil {
-		err = b.write(fmt.Sprintf("%s_linux_%s.cdx.json", d.program, arch), bom)
+		err = b.Write(fmt.Sprintf("%s_linux_%s.cdx.json", d.program, arch), bom)
 	}
 	if err != nil {
 		return fmt.Errorf("list the parts of %s: %w", d.program, err)
@@ -78,33 +84,12 @@ func (b batch) pack(ctx context.Context, arch string, d description) error {
 	return nil
 }
 
-// clear removes packages that an earlier run left, of whatever version.
-func (b batch) clear() error {
-	if err := os.MkdirAll(b.out, 0o755); err != nil {
-		return err
-	}
-	files, err := b.files()
-	if err != nil {
-		return err
-	}
-	checksums, err := filepath.Glob(filepath.Join(b.out, "package-checksums-v*.txt"))
-	if err != nil {
-		return err
-	}
-	for _, file := range append(files, checksums...) {
-		if err := os.Remove(file); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // files are the packages, sorted.
 func (b batch) files() ([]string, error) {
 	var all []string
 	for _, name := range []string{program.Agent, program.Plugin} {
 		for _, pattern := range []string{name + "_*.deb", name + "-*.rpm"} {
-			found, err := filepath.Glob(filepath.Join(b.out, pattern))
+			found, err := filepath.Glob(filepath.Join(b.Out, pattern))
 			if err != nil {
 				return nil, err
 			}
@@ -113,27 +98,4 @@ func (b batch) files() ([]string, error) {
 	}
 	slices.Sort(all)
 	return all, nil
-}
-
-// writeChecksums writes the SHA-256 of every package, in the form that `sha256sum -c`
-// reads.
-func (b batch) writeChecksums() error {
-	files, err := b.files()
-	if err != nil {
-		return err
-	}
-	var out bytes.Buffer
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&out, "%x  %s\n", sha256.Sum256(content), filepath.Base(file))
-	}
-	return b.write("package-checksums-"+b.version+".txt", out.Bytes())
-}
-
-// write puts a file into place.
-func (b batch) write(name string, content []byte) error {
-	return os.WriteFile(filepath.Join(b.out, name), content, 0o644) //nolint:gosec // public
 }

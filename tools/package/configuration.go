@@ -12,12 +12,12 @@ import (
 // configurationPage is the page of agent.toml in section 5: the words of
 // docs/configuration.md, which tests hold against what the agent reads.
 func (b batch) configurationPage() ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(b.source, "docs/configuration.md"))
+	text, err := os.ReadFile(filepath.Join(b.Source, "docs/configuration.md"))
 	if err != nil {
 		return nil, err
 	}
 	return markdown.Manual(text, markdown.Title{
-		Name: "agent.toml", Section: 5, Date: b.date, Version: "omen-agent " + b.version,
+		Name: "agent.toml", Section: 5, Date: b.Date, Version: "omen-agent " + b.Version,
 		Summary: "configuration of omen-agent", SeeAlso: []string{"omen-agent(1)", "systemd.unit(5)"},
 	})
 }

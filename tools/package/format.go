@@ -46,9 +46,9 @@ func rpmKind(path string) string {
 
 func (b batch) writePackage(d description, arch string, f format, contents files.Contents) error {
 	info := nfpm.WithDefaults(&nfpm.Info{
-		Name: d.program, Arch: arch, Version: b.version, Release: revision,
+		Name: d.program, Arch: arch, Version: b.Version, Release: revision,
 		Section: d.section, Priority: "optional", Maintainer: maintainer, Homepage: homepage,
-		Description: d.summary + "\n" + d.text, MTime: b.date, DisableGlobbing: true,
+		Description: d.summary + "\n" + d.text, MTime: b.Date, DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
 			Contents: contents, Depends: d.depends[f.name], Scripts: b.scripts(d, f),
 			RPM: nfpm.RPM{Summary: strings.ToUpper(d.summary[:1]) + d.summary[1:], Group: "System Environment/Daemons", BuildHost: "omen", Packager: maintainer},
@@ -61,13 +61,13 @@ func (b batch) writePackage(d description, arch string, f format, contents files
 	if err := f.packer.Package(info, &out); err != nil {
 		return err
 	}
-	return b.write(f.packer.ConventionalFileName(info), out.Bytes())
+	return b.Write(f.packer.ConventionalFileName(info), out.Bytes())
 }
 
 func (b batch) scripts(d description, f format) nfpm.Scripts {
 	path := func(when string) string {
 		if name := d.scripts[f.name][when]; name != "" {
-			return filepath.Join(b.source, name)
+			return filepath.Join(b.Source, name)
 		}
 		return ""
 	}
@@ -77,9 +77,9 @@ func (b batch) scripts(d description, f format) nfpm.Scripts {
 // debianPapers are what Debian's policy wants (chapters 4.4, 12.5 and 12.7).
 func debianPapers(b batch, d description, licences []byte) []file {
 	doc := "/usr/share/doc/" + d.program
-	version := strings.Replace(strings.TrimPrefix(b.version, "v"), "-", "~", 1)
+	version := strings.Replace(strings.TrimPrefix(b.Version, "v"), "-", "~", 1)
 	changelog := fmt.Sprintf("%s (%s-%s) unstable; urgency=medium\n\n  * Version %s, see changelog.gz.\n\n -- %s  %s\n",
-		d.program, version, revision, b.version, maintainer, b.date.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
+		d.program, version, revision, b.Version, maintainer, b.Date.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
 	papers := []file{
 		{path: doc + "/changelog.Debian.gz", content: []byte(changelog), packed: true},
 		{path: doc + "/changelog.gz", from: "CHANGELOG.md", packed: true},

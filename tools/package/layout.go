@@ -16,7 +16,7 @@ import (
 
 // layOut lists what a package holds. What is no file yet is made in the working folder.
 func (b batch) layOut(ctx context.Context, p program.Program, built string, d description, f format) (files.Contents, error) {
-	licences, err := p.Licences(ctx, b.source)
+	licences, err := p.Licences(ctx, b.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -32,16 +32,16 @@ func (b batch) layOut(ctx context.Context, p program.Program, built string, d de
 		contents = append(contents, entry)
 	}
 	for _, one := range d.links {
-		contents = append(contents, &files.Content{Source: one.to, Destination: one.path, Type: files.TypeSymlink, FileInfo: &files.ContentFileInfo{MTime: b.date}})
+		contents = append(contents, &files.Content{Source: one.to, Destination: one.path, Type: files.TypeSymlink, FileInfo: &files.ContentFileInfo{MTime: b.Date}})
 	}
 	for _, folder := range d.folders {
-		contents = append(contents, &files.Content{Destination: folder, Type: files.TypeDir, FileInfo: &files.ContentFileInfo{Mode: 0o755, MTime: b.date}})
+		contents = append(contents, &files.Content{Destination: folder, Type: files.TypeDir, FileInfo: &files.ContentFileInfo{Mode: 0o755, MTime: b.Date}})
 	}
 	return contents, nil
 }
 
 func (b batch) entry(path, from string, mode os.FileMode) *files.Content {
-	return &files.Content{Source: from, Destination: path, Type: files.TypeFile, FileInfo: &files.ContentFileInfo{Mode: mode, MTime: b.date}}
+	return &files.Content{Source: from, Destination: path, Type: files.TypeFile, FileInfo: &files.ContentFileInfo{Mode: mode, MTime: b.Date}}
 }
 
 // laid is a file of the package on the disk.
@@ -49,7 +49,7 @@ func (b batch) laid(d description, f format, one file) (string, error) {
 	content := one.content
 	if one.from != "" {
 		var err error
-		if content, err = os.ReadFile(filepath.Join(b.source, one.from)); err != nil {
+		if content, err = os.ReadFile(filepath.Join(b.Source, one.from)); err != nil {
 			return "", err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/tools/internal/checkout"
+	"funlab.casa/omen/tools/output"
 	"funlab.casa/omen/tools/program"
 )
 
@@ -45,7 +46,7 @@ func check(t *testing.T, err error) {
 // TestPackages makes the packages twice and looks at them from all sides.
 func TestPackages(t *testing.T) {
 	tool := filepath.Join(t.TempDir(), "package")
-	output(t, "go", "build", "-o", tool, ".") // without the race detector, which makes packing slow
+	outputOf(t, "go", "build", "-o", tool, ".") // without the race detector, which makes packing slow
 	b := made(t, tool, repository)
 	t.Run("files", b.testFiles)
 	t.Run("contents", b.testContents)
@@ -75,10 +76,10 @@ func made(t *testing.T, tool, source string) batch {
 	if said, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	return batch{version: testVersion, date: testDate, source: source, out: out}
+	return batch{Order: output.Order{Version: testVersion, Date: testDate, Source: source, Out: out}}
 }
 
-func output(t *testing.T, name string, args ...string) string {
+func outputOf(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -90,11 +91,11 @@ func output(t *testing.T, name string, args ...string) string {
 // sums are the files that were made, by hash.
 func (b batch) sums(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := os.ReadDir(b.out)
+	files, err := os.ReadDir(b.Out)
 	check(t, err)
 	sums := map[string]string{}
 	for _, file := range files {
-		content, err := os.ReadFile(filepath.Join(b.out, file.Name()))
+		content, err := os.ReadFile(filepath.Join(b.Out, file.Name()))
 		check(t, err)
 		sums[file.Name()] = digest(content)
 	}
@@ -123,7 +124,7 @@ func (b batch) testFiles(t *testing.T) {
 		t.Errorf("files %v, want %v", got, all)
 	}
 	judge := exec.Command("sha256sum", "--check", "--strict", sums)
-	judge.Dir = b.out
+	judge.Dir = b.Out
 	if out, err := judge.CombinedOutput(); err != nil || strings.Count(string(out), ": OK\n") != len(packages) {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
@@ -139,7 +140,7 @@ func (b batch) testContents(t *testing.T) {
 		"/usr/share/doc/omen-agent/examples/agent.toml", "/etc/omen-agent",
 	}
 	for _, arch := range architectures {
-		list := output(t, "dpkg-deb", "--contents", filepath.Join(b.out, debFile(program.Agent, arch)))
+		list := outputOf(t, "dpkg-deb", "--contents", filepath.Join(b.Out, debFile(program.Agent, arch)))
 		for _, want := range append(common, "/usr/share/zsh/vendor-completions/_omen-agent", "/usr/share/doc/omen-agent/copyright") {
 			if !regexp.MustCompile(`(?m) \.` + regexp.QuoteMeta(want) + `/?( -> .*)?$`).MatchString(list) {
 				t.Errorf("%s: no %s in\n%s", arch, want, list)
@@ -149,13 +150,13 @@ func (b batch) testContents(t *testing.T) {
 			t.Errorf("%s: %s", arch, bad)
 		}
 	}
-	list := output(t, "rpm", "--query", "--list", "--package", "--nosignature", filepath.Join(b.out, "omen-agent-9.8.7~rc.1-1.aarch64.rpm"))
+	list := outputOf(t, "rpm", "--query", "--list", "--package", "--nosignature", filepath.Join(b.Out, "omen-agent-9.8.7~rc.1-1.aarch64.rpm"))
 	for _, want := range append(common, "/usr/share/zsh/site-functions/_omen-agent", "/usr/share/licenses/omen-agent/LICENSE") {
 		if !slices.Contains(strings.Split(list, "\n"), want) {
 			t.Errorf("rpm: no %s in\n%s", want, list)
 		}
 	}
-	if list = output(t, "dpkg-deb", "--contents", filepath.Join(b.out, debFile(program.Plugin, "arm64"))); !strings.Contains(list, "./usr/lib/openbao/plugins/openbao-plugin-auth-tpm\n") {
+	if list = outputOf(t, "dpkg-deb", "--contents", filepath.Join(b.Out, debFile(program.Plugin, "arm64"))); !strings.Contains(list, "./usr/lib/openbao/plugins/openbao-plugin-auth-tpm\n") {
 		t.Errorf("plugin: %s", list)
 	}
 }
@@ -178,7 +179,7 @@ func (b batch) testPrograms(t *testing.T) {
 			if d.program == program.Agent && len(content) > maxAgent {
 				t.Errorf("%s: the agent has %d bytes", arch, len(content))
 			}
-			parts, err := os.ReadFile(filepath.Join(b.out, d.program+"_linux_"+arch+".cdx.json"))
+			parts, err := os.ReadFile(filepath.Join(b.Out, d.program+"_linux_"+arch+".cdx.json"))
 			check(t, err)
 			if !strings.Contains(string(parts), digest(content)) || !strings.Contains(string(content), testVersion) {
 				t.Errorf("%s, %s: another program than the list of parts is of, or without its version", d.program, arch)
@@ -191,7 +192,7 @@ func (b batch) testPrograms(t *testing.T) {
 func (b batch) unpacked(t *testing.T, name, path string) []byte {
 	t.Helper()
 	dir := t.TempDir()
-	output(t, "dpkg-deb", "--extract", filepath.Join(b.out, name), dir)
+	outputOf(t, "dpkg-deb", "--extract", filepath.Join(b.Out, name), dir)
 	content, err := os.ReadFile(filepath.Join(dir, path))
 	check(t, err)
 	return content
@@ -201,7 +202,7 @@ func (b batch) unpacked(t *testing.T, name, path string) []byte {
 func (b batch) testLintian(t *testing.T) {
 	for _, name := range []string{program.Agent, program.Plugin} {
 		for _, arch := range architectures {
-			lintian := exec.Command("lintian", "--allow-root", "--tag-display-limit", "0", "--show-overrides", filepath.Join(b.out, debFile(name, arch)))
+			lintian := exec.Command("lintian", "--allow-root", "--tag-display-limit", "0", "--show-overrides", filepath.Join(b.Out, debFile(name, arch)))
 			out, err := lintian.CombinedOutput()
 			if bad := regexp.MustCompile(`(?m)^[EW]: .*`).FindAllString(string(out), -1); len(bad) > 0 || !strings.Contains(string(out), "O: "+name+": statically-linked-binary") {
 				t.Errorf("%v\n%s", err, out)
@@ -222,13 +223,13 @@ func (b batch) testLintian(t *testing.T) {
 // scripts.
 func (b batch) testRPM(t *testing.T) {
 	for _, name := range []string{program.Agent, program.Plugin} {
-		file := filepath.Join(b.out, name+"-9.8.7~rc.1-1.x86_64.rpm")
+		file := filepath.Join(b.Out, name+"-9.8.7~rc.1-1.x86_64.rpm")
 		out, err := exec.Command("rpmlint", "--config", filepath.Join(repository, "dist/rpm/rpmlint.toml"), file).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "0 errors, 0 warnings") {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	scripts := output(t, "rpm", "--query", "--scripts", "--package", "--nosignature", filepath.Join(b.out, "omen-agent-9.8.7~rc.1-1.x86_64.rpm"))
+	scripts := outputOf(t, "rpm", "--query", "--scripts", "--package", "--nosignature", filepath.Join(b.Out, "omen-agent-9.8.7~rc.1-1.x86_64.rpm"))
 	for _, want := range []string{"postinstall scriptlet (using /bin/sh)", "preuninstall scriptlet (using /bin/sh)", "postuninstall scriptlet (using /bin/sh)"} {
 		if !strings.Contains(scripts, want) {
 			t.Errorf("no %s in\n%s", want, scripts)
@@ -241,10 +242,10 @@ func (b batch) testPages(t *testing.T) {
 	for page, want := range map[string]string{"man1/omen-agent.1": "renew", "man5/agent.toml.5": "pkcs12_password_file"} {
 		file := filepath.Join(t.TempDir(), filepath.Base(page)+".gz")
 		check(t, os.WriteFile(file, b.unpacked(t, debFile(program.Agent, "amd64"), "/usr/share/man/"+page+".gz"), 0o644))
-		if said := output(t, "mandoc", "-T", "lint", "-W", "warning", file); said != "" {
+		if said := outputOf(t, "mandoc", "-T", "lint", "-W", "warning", file); said != "" {
 			t.Errorf("%s", said)
 		}
-		if shown := output(t, "mandoc", "-T", "html", file); !strings.Contains(shown, want) {
+		if shown := outputOf(t, "mandoc", "-T", "html", file); !strings.Contains(shown, want) {
 			t.Errorf("%s does not say %s", page, want)
 		}
 	}
@@ -254,12 +255,12 @@ func (b batch) testPages(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	out := t.TempDir()
 	for _, v := range []string{"", "0.1.0", "v1.2.3+meta"} {
-		if err := run(t.Context(), []string{"-version", v, "-out", out}); err == nil || !strings.Contains(err.Error(), "version") {
+		if err := output.Run(t.Context(), "package", []string{"-version", v, "-out", out}, makePackages); err == nil || !strings.Contains(err.Error(), "version") {
 			t.Errorf("version %q: %v", v, err)
 		}
 	}
 	t.Setenv("SOURCE_DATE_EPOCH", "today")
-	if err := run(t.Context(), []string{"-version", "v1.2.3", "-out", out}); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
+	if err := output.Run(t.Context(), "package", []string{"-version", "v1.2.3", "-out", out}, makePackages); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
 		t.Errorf("date: %v", err)
 	}
 	if files, err := os.ReadDir(out); err != nil || len(files) != 0 {

@@ -23,13 +23,13 @@ type entry struct {
 
 // writeArchive packs a binary, its licences and the operator's pages.
 func (r release) writeArchive(ctx context.Context, b binary) error {
-	licences, err := b.Licences(ctx, r.source)
+	licences, err := b.Licences(ctx, r.Source)
 	if err != nil {
 		return err
 	}
 	entries := []entry{{plugin, 0o755, b.Content}, {"THIRD_PARTY_LICENSES", 0o644, licences}}
 	for _, pattern := range []string{"LICENSE", "docs/auth-method*.md", "docs/protocol.md", "docs/release.md", "docs/threat-model.md"} {
-		files, err := filepath.Glob(filepath.Join(r.source, pattern))
+		files, err := filepath.Glob(filepath.Join(r.Source, pattern))
 		if err != nil {
 			return err
 		}
@@ -41,11 +41,11 @@ func (r release) writeArchive(ctx context.Context, b binary) error {
 			entries = append(entries, entry{filepath.Join(filepath.Dir(pattern), filepath.Base(file)), 0o644, content})
 		}
 	}
-	packed, err := compress(packTar(entries, r.date))
+	packed, err := compress(packTar(entries, r.Date))
 	if err != nil {
 		return err
 	}
-	return r.write(b.name+".tar.gz", packed)
+	return r.Write(b.name+".tar.gz", packed)
 }
 
 // packTar is the tar file of these entries, the same bytes for the same

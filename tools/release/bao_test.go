@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"funlab.casa/omen/tools/output"
 )
 
 // releasePage is played word for word, but for names that are no one's.
@@ -56,7 +58,7 @@ func (r release) testUpgrade(t *testing.T) {
 	n.shell(n.dir, p.block("## Install from the archive", "sh", 2))
 	n.checkRuns(testVersion, r.hostSum(t))
 
-	next := release{version: nextVersion, source: repository, out: t.TempDir()}
+	next := release{output.Order{Version: nextVersion, Source: repository, Out: t.TempDir()}}
 	b, err := next.build(t.Context(), v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(n.plugins, plugin+"-"+nextVersion), b.Content, 0o700))
@@ -135,7 +137,7 @@ func (r release) hostSum(t *testing.T) string {
 func (r release) download(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	check(t, os.CopyFS(dir, os.DirFS(r.out)))
+	check(t, os.CopyFS(dir, os.DirFS(r.Out)))
 	return dir
 }
 

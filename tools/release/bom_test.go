@@ -58,7 +58,7 @@ func (r release) checkParts(t *testing.T, name string, content []byte) {
 	for _, part := range bom.Components {
 		got = append(got, part.Name+" "+part.Version)
 	}
-	if want := partsOf(t, filepath.Join(r.out, name)); !slices.Equal(got, want) || len(want) < 20 {
+	if want := partsOf(t, filepath.Join(r.Out, name)); !slices.Equal(got, want) || len(want) < 20 {
 		t.Errorf("%s: parts\n%v, want\n%v", name, got, want)
 	}
 	if len(bom.Dependencies) != 1 || len(bom.Dependencies[0].DependsOn) != len(got) {

@@ -45,17 +45,17 @@ func (r release) writeImage(binaries []binary) error {
 	if err != nil {
 		return err
 	}
-	packed, err := packTar(entries, r.date)
+	packed, err := packTar(entries, r.Date)
 	if err != nil {
 		return err
 	}
-	return r.write(plugin+imageSuffix, packed)
+	return r.Write(plugin+imageSuffix, packed)
 }
 
 // image has the binary in its root and nothing else: OpenBao takes the file that
 // the entry point names.
 func (r release) image(b binary) (v1.Image, error) {
-	files, err := packTar([]entry{{plugin, 0o755, b.Content}}, r.date)
+	files, err := packTar([]entry{{plugin, 0o755, b.Content}}, r.Date)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (r release) image(b binary) (v1.Image, error) {
 	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	if image, err = mutate.Append(image, mutate.Addendum{
-		Layer: layer, History: v1.History{Created: v1.Time{Time: r.date}, CreatedBy: "COPY " + plugin + " /"},
+		Layer: layer, History: v1.History{Created: v1.Time{Time: r.Date}, CreatedBy: "COPY " + plugin + " /"},
 	}); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (r release) image(b binary) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture, config.Variant = b.platform.OS, b.platform.Architecture, b.platform.Variant
-	config.Created = v1.Time{Time: r.date}
+	config.Created = v1.Time{Time: r.Date}
 	config.Config = v1.Config{Entrypoint: []string{"/" + plugin}, Labels: r.annotations()}
 	return mutate.ConfigFile(image, config)
 }
@@ -86,8 +86,8 @@ func (r release) annotations() map[string]string {
 	return map[string]string{
 		"org.opencontainers.image.title":       plugin,
 		"org.opencontainers.image.description": "OpenBao auth method for hosts that prove their TPM",
-		"org.opencontainers.image.version":     r.version,
-		"org.opencontainers.image.created":     r.date.Format(time.RFC3339),
+		"org.opencontainers.image.version":     r.Version,
+		"org.opencontainers.image.created":     r.Date.Format(time.RFC3339),
 		"org.opencontainers.image.licenses":    licence,
 	}
 }
@@ -103,7 +103,7 @@ func (r release) layout(index v1.ImageIndex) (entries []entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := map[string]string{"org.opencontainers.image.ref.name": r.version}
+	name := map[string]string{"org.opencontainers.image.ref.name": r.Version}
 	if err := path.AppendIndex(index, layout.WithAnnotations(name)); err != nil {
 		return nil, err
 	}

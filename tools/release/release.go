@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"funlab.casa/omen/tools/output"
 	"funlab.casa/omen/tools/program"
 )
 
@@ -36,21 +36,23 @@ type binary struct {
 
 func (r release) build(ctx context.Context, platform v1.Platform) (b binary, err error) {
 	b = binary{platform: platform, name: fmt.Sprintf("%s_%s_%s", plugin, platform.OS, platform.Architecture)}
-	b.Program, err = program.Build(ctx, r.source, plugin, r.version, platform.Architecture, filepath.Join(r.out, b.name))
+	b.Program, err = program.Build(ctx, r.Source, plugin, r.Version, platform.Architecture, filepath.Join(r.Out, b.name))
 	return b, err
 }
 
+// checksums begins the name of the file with the checksums.
+const checksums = "checksums-"
+
 // A release is one version of the plugin, made from a checkout.
-type release struct {
-	version string    // checked
-	date    time.Time // of every file
-	source  string    // the checkout
-	out     string    // the folder that gets the files
-}
+type release struct{ output.Order }
 
 // make writes the whole release.
 func (r release) make(ctx context.Context) error {
-	if err := r.clear(); err != nil {
+	old, err := r.files()
+	if err != nil {
+		return err
+	}
+	if err := r.Clear(old, checksums); err != nil {
 		return err
 	}
 	var binaries []binary
@@ -62,9 +64,9 @@ func (r release) make(ctx context.Context) error {
 		if err := r.writeArchive(ctx, b); err != nil {
 			return fmt.Errorf("archive %s: %w", b.name, err)
 		}
-		bom, err := b.BOM(r.date)
+		bom, err := b.BOM(r.Date)
 		if err == nil {
-			err = r.write(b.name+".cdx.json", bom)
+			err = r.Write(b.name+".cdx.json", bom)
 		}
 		if err != nil {
 			return fmt.Errorf("list the parts of %s: %w", b.name, err)
@@ -74,40 +76,18 @@ func (r release) make(ctx context.Context) error {
 	if err := r.writeImage(binaries); err != nil {
 		return fmt.Errorf("make the image: %w", err)
 	}
-	return r.writeChecksums()
-}
-
-// clear removes what an earlier run left, of whatever version.
-func (r release) clear() error {
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
-		return err
-	}
-	files, err := r.files()
+	made, err := r.files()
 	if err != nil {
 		return err
 	}
-	checksums, err := filepath.Glob(filepath.Join(r.out, "checksums-v*.txt"))
-	if err != nil {
-		return err
-	}
-	for _, file := range append(files, checksums...) {
-		if err := os.Remove(file); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.WriteChecksums(made, checksums)
 }
 
 // files are the released files but the checksums, sorted.
 func (r release) files() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(r.out, plugin+"_linux_*"))
-	if _, missing := os.Stat(filepath.Join(r.out, plugin+imageSuffix)); err == nil && missing == nil {
-		files = append(files, filepath.Join(r.out, plugin+imageSuffix))
+	files, err := filepath.Glob(filepath.Join(r.Out, plugin+"_linux_*"))
+	if _, missing := os.Stat(filepath.Join(r.Out, plugin+imageSuffix)); err == nil && missing == nil {
+		files = append(files, filepath.Join(r.Out, plugin+imageSuffix))
 	}
 	return files, err
-}
-
-// write puts a released file into place.
-func (r release) write(name string, content []byte) error {
-	return os.WriteFile(filepath.Join(r.out, name), content, 0o644) //nolint:gosec // public
 }

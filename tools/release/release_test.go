@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"funlab.casa/omen/tools/internal/checkout"
+
+	"funlab.casa/omen/tools/output"
 )
 
 // repository is the checkout, seen from this package.
@@ -57,7 +59,7 @@ func (program tool) make(t *testing.T, source, out string) release {
 	if said, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	return release{version: testVersion, date: testDate, source: source, out: out}
+	return release{output.Order{Version: testVersion, Date: testDate, Source: source, Out: out}}
 }
 
 // TestRelease makes the files twice and looks at them from all sides.
@@ -94,11 +96,11 @@ func (r release) testFiles(t *testing.T) {
 		t.Errorf("checksums of %v", got)
 	}
 	sum := exec.Command("sha256sum", "--check", "--strict", "checksums-"+testVersion+".txt")
-	sum.Dir = r.out
+	sum.Dir = r.Out
 	if out, err := sum.CombinedOutput(); err != nil || strings.Count(string(out), ": OK\n") != len(want) {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
-	all, err := os.ReadDir(r.out)
+	all, err := os.ReadDir(r.Out)
 	check(t, err)
 	if len(all) != len(want)+1 {
 		t.Errorf("files %v", all)
@@ -180,13 +182,13 @@ func (r release) testAgain(t *testing.T, program tool) {
 func TestRefusals(t *testing.T) {
 	out := t.TempDir()
 	for _, v := range []string{"", "0.1.0", "v1", "v1.2", "v01.2.3", "v1.2.3+meta", "v1.2.3 -X main.x=y", "v1.2.3\n", "v1.2.3-" + strings.Repeat("a", 64)} {
-		if err := run(t.Context(), []string{"-version", v, "-out", out}); err == nil || !strings.Contains(err.Error(), "version") {
+		if err := output.Run(t.Context(), "release", []string{"-version", v, "-out", out}, makeRelease); err == nil || !strings.Contains(err.Error(), "version") {
 			t.Errorf("version %q: %v", v, err)
 		}
 	}
 	for _, epoch := range []string{"-1", "today", "1.5"} {
 		t.Setenv("SOURCE_DATE_EPOCH", epoch)
-		if err := run(t.Context(), []string{"-version", "v1.2.3", "-out", out}); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
+		if err := output.Run(t.Context(), "release", []string{"-version", "v1.2.3", "-out", out}, makeRelease); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
 			t.Errorf("date %q: %v", epoch, err)
 		}
 	}
@@ -197,7 +199,7 @@ func TestRefusals(t *testing.T) {
 
 func (r release) read(t *testing.T, name string) []byte {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(r.out, name))
+	content, err := os.ReadFile(filepath.Join(r.Out, name))
 	check(t, err)
 	return content
 }
@@ -206,7 +208,7 @@ func (r release) read(t *testing.T, name string) []byte {
 func (r release) checksums(t *testing.T) map[string]string {
 	t.Helper()
 	sums := map[string]string{}
-	for line := range strings.Lines(string(r.read(t, "checksums-"+r.version+".txt"))) {
+	for line := range strings.Lines(string(r.read(t, "checksums-"+r.Version+".txt"))) {
 		sum, name, found := strings.Cut(strings.TrimSpace(line), "  ")
 		if !found {
 			t.Fatalf("line %q", line)
