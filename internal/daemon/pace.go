@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -86,7 +87,7 @@ func (p *pace) say(log *slog.Logger, what string, event agent.Event, err error, 
 		level = slog.LevelDebug
 	}
 	p.said = err.Error()
-	log.Log(nil, level, what, append(p.remedy(err), "next", next.Round(time.Second), "event", event)...) //nolint:staticcheck // no handler of ours looks at the context
+	log.Log(context.Background(), level, what, append(p.remedy(err), "next", next.Round(time.Second), "event", event)...)
 }
 
 // remedy is an error with its remedy, for a log.

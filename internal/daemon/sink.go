@@ -149,7 +149,7 @@ func (s *Sinks) tell(log *slog.Logger, k *kept, filled *agent.Filled) {
 	if k.until.IsZero() || k.pace.said != "" {
 		level = slog.LevelInfo
 	}
-	log.Log(context.Background(), level, "token written", "ttl", filled.TTL, "until", filled.Until) //nolint:sloglint // no handler of ours looks at the context
+	log.Log(context.Background(), level, "token written", "ttl", filled.TTL, "until", filled.Until)
 	if k.until.IsZero() && time.Duration(float64(filled.TTL)*replaceBy) < atLeast {
 		log.Warn("the token does not live long enough to be replaced in time", "ttl", filled.TTL,
 			"remedy", "bao write auth/tpm/role/"+k.sink.Role+" token_ttl=15m")
