@@ -20,9 +20,9 @@ import (
 // and a service that is older than that has another one, which ends earlier. The
 // verifier's client certificate ends so without anybody looking at a file.
 
-// Behind names the services that run with certificates from before the current set:
-// they were not restarted since, or came up in between. It changes nothing and takes
-// no lock. Items need neither chain nor key.
+// Behind names the certificates of services that run with some from before the current
+// set: they were not restarted since, or came up in between. It changes nothing and
+// takes no lock. Items need neither chain nor key.
 func (i *Installer) Behind(ctx context.Context, items []Item) ([]string, error) {
 	p, err := i.makePlan(ctx, withoutBytes(items))
 	if err != nil {
@@ -36,8 +36,14 @@ func (i *Installer) Behind(ctx context.Context, items []Item) ([]string, error) 
 	defer s.close()
 	var names []string
 	for _, one := range p.services {
-		if s.behind(ctx, p, one, number) {
-			names = append(names, one.profile.Name)
+		if !s.behind(ctx, p, one, number) {
+			continue
+		}
+		i.log().Warn("service runs with older certificates than are installed", "service", one.controller.Name())
+		for _, m := range p.members {
+			if m.profile.Service == one.profile.Name {
+				names = append(names, m.item.Name)
+			}
 		}
 	}
 	return names, nil

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
@@ -22,7 +20,7 @@ import (
 // back. Reload, Probe and RollBack are called in that order, Close always.
 type Change struct {
 	installer *Installer
-	lock      *flock.Flock
+	lock      *Lock
 	store     *store
 	config    *beneath.Dir
 	plan      *plan

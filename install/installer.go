@@ -5,7 +5,6 @@ package install
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
@@ -46,6 +43,8 @@ type Installer struct {
 	Sign     SignFunc      // signs with keys in the TPM when services are probed; nil: such a probe fails
 	Log      *slog.Logger  // nil for none
 	Outage   time.Duration // 0 for 55 s: how long one service may take to be back
+
+	held *Lock // see Under; nil: each installation takes the lock
 }
 
 func (i *Installer) root() string {
@@ -124,36 +123,6 @@ func (i *Installer) explainDisk(err error) error {
 func (i *Installer) onRun(err error) bool {
 	var failed *fs.PathError
 	return errors.As(err, &failed) && strings.HasPrefix(failed.Path, filepath.Join(i.root(), DefaultRunDir)+"/")
-}
-
-// lock makes the state directory and takes the one lock of this host.
-func (i *Installer) lock() (*flock.Flock, error) {
-	if err := i.makeStore(); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(i.root(), i.stateDir(), lockName)
-	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW), flock.SetPermissions(0o600))
-	taken, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if !taken {
-		return nil, errors.Join(remedy.Errorf("wait for it; fuser "+path+" names the process", "%w (lock %s)", ErrBusy, path), lock.Close())
-	}
-	return lock, stillThere(lock, path)
-}
-
-// stillThere refuses the lock of a file that an uninstallation has removed.
-func stillThere(lock *flock.Flock, path string) error {
-	held, err := lock.Stat()
-	if err != nil {
-		return errors.Join(err, lock.Close())
-	}
-	named, err := os.Lstat(path)
-	if err != nil || !os.SameFile(held, named) {
-		return errors.Join(remedy.Errorf("run again", "%w (lock %s was removed)", ErrBusy, path), lock.Close())
-	}
-	return nil
 }
 
 // makeStore makes the state directory and the folder of generations.

@@ -169,7 +169,7 @@ func TestServiceBehindItsSet(t *testing.T) {
 	h.must(change.Close())
 	h.must(os.Remove(filepath.Join(h.path("var/lib/omen-agent/keylime"), journalName)))
 	behind, err := h.installer.Behind(t.Context(), all())
-	if err != nil || !slices.Equal(behind, []string{keylime.Registrar, keylime.Verifier}) {
+	if err != nil || !slices.Equal(behind, []string{"registrar", "verifier", "verifier-client"}) {
 		t.Fatalf("behind: %v, %v", behind, err)
 	}
 	h.must(h.partly())

@@ -5,6 +5,7 @@ package install
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -64,8 +65,21 @@ func (p *plan) served(ctx context.Context, s served, files []beneath.File) Findi
 	if err == nil {
 		ca, _ := file(files, keylime.BundleFile)
 		f.Detail = probe.Serial(chain[0])
-		err = probe.Served(ctx, probe.Target{Address: s.address, Leaf: chain[0], Bundle: ca.Content})
+		err = s.owned(ctx, probe.Served(ctx, probe.Target{Address: s.address, Leaf: chain[0], Bundle: ca.Content}))
 	}
 	f.Err = err
 	return f
+}
+
+// owned says of another certificate than ours whether it is the service that serves it:
+// where that does not run, everybody can listen.
+func (s served) owned(ctx context.Context, found error) error {
+	var other *probe.WrongLeafError
+	if !errors.As(found, &other) {
+		return found
+	}
+	if stopped := s.controller.Alive(ctx); stopped != nil {
+		return fmt.Errorf("%w, and something else serves at %s: %v", stopped, s.address, found) //nolint:errorlint // what is wrong is that it does not run
+	}
+	return found
 }

@@ -4,10 +4,20 @@ package install
 
 import (
 	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
 )
 
@@ -50,4 +60,26 @@ func TestServed(t *testing.T) {
 	}
 	h.stopAll()
 	ask(map[string]bool{"verifier": false, "registrar": false})
+	h.stranger(keylime.Verifier)
+	if all, err := h.installer.Served(t.Context(), items); err == nil || !strings.Contains(err.Error(), "which is not keylime_verifier") {
+		t.Errorf("somebody at the port of a service that does not run is taken for it: %v, %v", all, err)
+	}
+}
+
+// stranger listens where a service does not any more, with a certificate of its own.
+func (h *host) stranger(profile string) {
+	h.t.Helper()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(h.port(profile)))
+	deadline := time.Now().Add(10 * time.Second)
+	listener, err := net.Listen("tcp", address)
+	for errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) { // it was told to end, and is about to
+		listener, err = net.Listen("tcp", address)
+	}
+	h.must(err)
+	h.must(server.Listener.Close())
+	server.Listener = listener
+	server.StartTLS()
+	h.t.Cleanup(server.Close)
 }

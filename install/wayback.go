@@ -6,13 +6,11 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/gofrs/flock"
-
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
 )
 
-func newChange(i *Installer, lock *flock.Flock) *Change {
+func newChange(i *Installer, lock *Lock) *Change {
 	return &Change{installer: i, lock: lock, was: none, number: none, previous: none}
 }
 

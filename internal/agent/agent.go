@@ -17,7 +17,6 @@ import (
 
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
-	"funlab.casa/omen/internal/alarm"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/issuer"
@@ -46,17 +45,12 @@ type Agent struct {
 	state   string // folder
 	log     *slog.Logger
 	now     func() time.Time
-	turn    *semaphore.Weighted // at the TPM, of the loops of one process; nil where there is one
 
-	failed   []string               // certificates that are not as they should be, to be renewed before all others
-	failedOf string                 // the configuration under which they failed, see fingerprint
-	applied  *applied               // what the last renewal was made from; nil: not read yet
-	soon     bool                   // sealed keys were in somebody's way: look again before long
-	repaired time.Time              // when a look last made a renewal due
-	switched func()                 // see OnSwitch; nil for none
-	alarmed  map[raised]alarm.Level // at the last observation
-	unserved []string               // certificates that were not served then
-	strange  bool                   // a service served something else than is installed, twice
+	memory
+	applied  *applied // what the last renewal was made from; nil: not read yet
+	needs    []need   // what the last look found
+	soon     bool     // what it found has to be looked at again before long
+	switched func()   // see OnSwitch; nil for none
 }
 
 // New makes the agent of a checked configuration. It reads the files that the
@@ -69,7 +63,7 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 		state:   filepath.Join(install.DefaultStateDir, stateFolder),
 		log:     log,
 		now:     time.Now,
-		turn:    semaphore.NewWeighted(1),
+		memory:  memory{tpmTurn: semaphore.NewWeighted(1)},
 	}
 	var err error
 	if a.tpm, err = hostConfig(c.TPM); err != nil {

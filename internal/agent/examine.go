@@ -60,11 +60,13 @@ func (a *Agent) OpenBao() *bao.Client { return a.bao }
 // TPM ID is that of the request, "" where none was made.
 func (a *Agent) TryLogin(ctx context.Context) (session *bao.Session, id attest.TPMID, err error) {
 	w := newStopwatch()
-	prover, err := a.openTPM(ctx, w)
+	w.begin(StepTPM)
+	turn, err := a.openTPM(ctx, w.count)
 	if err != nil {
-		return nil, "", err
+		return nil, "", at(StepTPM, "", err)
 	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	defer func() { err = errors.Join(err, at(StepTPM, "", turn.Close())) }()
+	prover := turn.Prover
 	var orders []*order
 	if slices.ContainsFunc(a.config.Certificates, keptInTPM) {
 		orders = []*order{{cert: &config.Certificate{Name: "throw-away"}, mode: issuer.ModeResident}}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/remedy"
 )
@@ -27,7 +26,7 @@ func (a *Agent) Forget(ctx context.Context) (forgotten *Forgotten, err error) {
 	if err := a.nothingInstalled(); err != nil {
 		return nil, at(StepInstall, "", err)
 	}
-	prover, err := host.Open(ctx, a.tpm)
+	prover, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}

@@ -49,18 +49,18 @@ func orderKeys(modes ...issuer.Mode) (orders []*order) {
 func (k *keeper) obtainKeys(t *testing.T, orders []*order, between func()) (commands map[string]int, err error) {
 	t.Helper()
 	w := newStopwatch()
-	opened, err := k.openTPM(t.Context(), w)
+	opened, err := k.openTPM(t.Context(), w.count)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	if err := k.makeKeys(t.Context(), opened, orders); err != nil {
+	if err := k.makeKeys(t.Context(), opened.Prover, orders); err != nil {
 		return w.commands, err
 	}
 	if between != nil {
 		between()
 	}
-	if _, err := k.prove(t.Context(), opened, orders, nil, w); err != nil {
+	if _, err := k.prove(t.Context(), opened.Prover, orders, nil, w); err != nil {
 		return w.commands, err
 	}
 	request := issuer.Request{Name: "agent", CommonName: "agent.keylime.funlab.casa", Usage: issuer.ServerAuth, TTL: time.Hour}
@@ -69,7 +69,7 @@ func (k *keeper) obtainKeys(t *testing.T, orders []*order, between func()) (comm
 			return w.commands, err
 		}
 	}
-	return w.commands, k.seal(t.Context(), opened, orders)
+	return w.commands, k.seal(t.Context(), opened.Prover, orders)
 }
 
 // unsealOne gives a key back as at boot.
@@ -328,13 +328,13 @@ func TestUnsealWithoutRecord(t *testing.T) {
 // A renewal whose context ends while keys are made makes none anew.
 func TestKeysOfAnEndedContext(t *testing.T) {
 	k := newKeeper(t)
-	opened, err := k.openTPM(t.Context(), newStopwatch())
+	opened, err := k.openTPM(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := k.makeKeys(ctx, opened, orderKeys(issuer.ModeResident)); !errors.Is(err, context.Canceled) {
+	if err := k.makeKeys(ctx, opened.Prover, orderKeys(issuer.ModeResident)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 	if err := opened.Close(); err != nil {

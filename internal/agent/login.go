@@ -12,16 +12,12 @@ import (
 // Login proves this host and gets a token of a role, for another program. It names no
 // keys: what is signed by that token nobody has vouched for.
 func (a *Agent) Login(ctx context.Context, role string) (session *bao.Session, err error) {
-	if err := a.takeTurn(ctx); err != nil {
-		return nil, err
-	}
-	defer a.endTurn()
 	w := newStopwatch()
-	prover, err := a.openTPM(ctx, w)
+	prover, err := a.openTPM(ctx, w.count)
 	if err != nil {
-		return nil, err
+		return nil, at(StepTPM, "", err)
 	}
 	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
-	p := &proof{agent: a, role: role, prover: prover, watch: w, enrolment: a.enrolment(nil)}
+	p := &proof{agent: a, role: role, prover: prover.Prover, watch: w, enrolment: a.enrolment(nil)}
 	return p.run(ctx, nil)
 }

@@ -4,54 +4,116 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/internal/config"
 )
 
-// Need is what a look at the installed sets found.
-type Need struct {
-	Renew string // why a renewal is due before its time; "" for not
-	Soon  bool   // somebody was in the way: look again before long
+// Found is what a look at the installed sets found.
+type Found struct {
+	Status       *Status
+	Renew        string   // why a renewal is due before its time; "" for not
+	Certificates []string // that it is due for; none: all
+	Soon         bool     // something has to be looked at again before long
 }
 
-// Look looks after what is installed: it mends files, puts sealed keys back, and says
-// whether the rest needs a renewal now. What makes one necessary again and again does
-// so once an hour. Then it observes the host.
-func (a *Agent) Look(ctx context.Context) Need {
-	defer a.Observe(ctx)
+// A cause is why certificates are renewed before their time.
+type cause string
+
+// The causes.
+const (
+	causeSpoiled       cause = "installed files are spoiled"
+	causeConfiguration cause = "the configuration has changed"
+	causeTrust         cause = "the CAs have changed"
+	causeStranger      cause = "something else is served than is installed"
+	causeBehind        cause = "services run with older certificates than are installed"
+)
+
+// A need is a certificate that has to be renewed before its time, and why.
+type need struct {
+	cause       cause
+	certificate string // "": all of them
+}
+
+func needs(why cause, certificates []string) []need {
+	list := make([]need, len(certificates))
+	for i, name := range certificates {
+		list[i] = need{why, name}
+	}
+	return list
+}
+
+// betweenAnswers is how long what makes a renewal due again and again does not get
+// another one, restarts and all.
+const betweenAnswers = time.Hour
+
+// Look looks after what is installed: it mends files and puts sealed keys back. Then it
+// observes the host, tells the Observer, and says whether the rest needs a renewal now, of
+// which certificates. What was renewed for and is there all the same is so an hour later
+// again. The next RenewDue is for what was found.
+func (a *Agent) Look(ctx context.Context) (*Found, error) {
 	a.soon = false
-	if a.spoiled(ctx) {
-		return Need{Renew: "installed files are spoiled"}
+	found := needs(causeSpoiled, a.spoiled(ctx))
+	if a.reconfigured() {
+		found = append(found, need{cause: causeConfiguration})
 	}
-	if a.now().Sub(a.repaired) < betweenRepairs {
-		return Need{Soon: a.soon}
+	found = append(found, needs(causeTrust, a.otherTrust())...)
+	found = append(found, needs(causeBehind, a.behind(ctx))...)
+	status, strangers, err := a.observe(ctx)
+	if err != nil {
+		return nil, err
 	}
-	why := ""
-	switch {
-	case a.reconfigured():
-		why = "the configuration has changed"
-	case a.otherTrust():
-		why = "the CAs have changed"
-	case a.strange:
-		why = "something else is served than is installed"
-	case a.behind(ctx):
-		why = "services run with older certificates than are installed"
-	default:
-		return Need{Soon: a.soon}
+	a.needs = a.unanswered(append(found, needs(causeStranger, strangers)...))
+	f := &Found{Status: status, Certificates: certificates(a.needs), Soon: a.soon}
+	if len(a.needs) > 0 {
+		f.Renew = string(a.needs[0].cause)
 	}
-	a.repaired, a.failed = a.now(), nil
-	return Need{Renew: why, Soon: a.soon}
+	return f, nil
 }
 
-// otherTrust reports that other CAs are configured than are installed.
-func (a *Agent) otherTrust() bool {
+// unanswered are the needs for which no renewal was made in the last hour.
+func (a *Agent) unanswered(all []need) []need {
+	return slices.DeleteFunc(all, func(n need) bool {
+		at, known := a.answered[n]
+		return known && a.now().Sub(at) < betweenAnswers
+	})
+}
+
+// answer notes that a set was renewed for what the last look found.
+func (a *Agent) answer(s set) {
+	for _, n := range a.needs {
+		if !slices.Contains(s.names(), n.certificate) {
+			continue
+		}
+		if a.answered == nil {
+			a.answered = map[need]time.Time{}
+		}
+		a.answered[n] = a.now()
+	}
+}
+
+// certificates are those of a list of needs, each once; none is all.
+func certificates(all []need) (names []string) {
+	for _, n := range all {
+		if n.certificate == "" {
+			return nil
+		}
+		if !slices.Contains(names, n.certificate) {
+			names = append(names, n.certificate)
+		}
+	}
+	return names
+}
+
+// otherTrust are the certificates of the sets for which other CAs are configured than are
+// installed.
+func (a *Agent) otherTrust() (names []string) {
 	if err := a.readTrust(); err != nil {
 		a.log.Warn("CAs are not compared", "error", err)
-		return false
+		return nil
 	}
 	for _, s := range a.sets() {
 		other, err := s.install.OtherTrust(a.emptyItems(s))
@@ -59,91 +121,63 @@ func (a *Agent) otherTrust() bool {
 			a.log.Warn("CAs are not compared", "set", s.name, "error", err)
 		}
 		if other {
-			return true
+			names = append(names, s.names()...)
 		}
 	}
-	return false
+	return names
 }
 
-// appliedName is the file of the configuration that the last renewal was of.
-const appliedName = "applied.json"
-
-// applied is what a renewal of all certificates was made from.
-type applied struct {
-	Configuration string `json:"configuration"` // see Agent.fingerprint
-}
-
-// apply writes down that everything is as it is configured.
-func (a *Agent) apply() {
-	a.applied = &applied{a.fingerprint()}
-	if err := a.keep(appliedName, a.applied); err != nil {
-		a.log.Warn("what is configured is not written down", "error", err)
-	}
-}
-
-// reconfigured reports that the last renewal was made from another configuration than
-// this agent's. What is written down is read once: who renews by hand from another
-// agent.toml meanwhile is not taken back. A record that is lost, or wrong, costs
-// nothing, or one renewal.
-func (a *Agent) reconfigured() bool {
-	if a.applied == nil {
-		a.applied = new(applied)
-		if text, err := readSmall(filepath.Join(a.state, appliedName)); err != nil || json.Unmarshal(text, a.applied) != nil {
-			a.applied.Configuration = a.fingerprint()
+// behind are the certificates of services that run with older ones than are installed:
+// what such a service has in memory may end before anything on the disk is due. A renewal
+// restarts it.
+func (a *Agent) behind(ctx context.Context) (names []string) {
+	for _, s := range a.sets() {
+		found, err := s.install.Behind(ctx, a.emptyItems(s))
+		if err != nil {
+			continue // nothing is installed; or the renewal will say what is wrong
 		}
+		names = append(names, found...)
 	}
-	return a.applied.Configuration != a.fingerprint()
+	return names
 }
 
-// RenewDue is Renew of what is due: the certificates of sets that failed last, as long
-// as no other is due, else all.
+// RenewDue is Renew of what is due: of what the last look found, and of the sets that
+// failed last, as long as nothing else is due; else of all.
 func (a *Agent) RenewDue(ctx context.Context) (*Outcome, error) {
-	only := a.pending()
-	if a.reconfigured() && a.failedOf != a.fingerprint() {
-		only = nil // what failed did so under another configuration
-	}
-	outcome, err := a.Renew(ctx, only)
+	outcome, err := a.Renew(ctx, a.pending())
 	if err == nil {
 		a.apply()
 	}
 	return outcome, err
 }
 
-// Usable reports that services can start with what is installed: every certificate is
-// there, valid now, and its key where it is read.
-func (s *Status) Usable(now time.Time) bool {
-	for _, c := range s.Certificates {
-		if c.Serial == "" || c.Key.NotGiven || now.Before(c.NotBefore) || now.After(c.NotAfter) {
-			return false
+// pending are the certificates to renew now; nil is all.
+func (a *Agent) pending() []string {
+	wanted := slices.Concat(a.failed, certificates(a.needs))
+	status, err := a.Status()
+	if err != nil || len(wanted) == 0 || a.reconfigured() && a.failedOf != a.fingerprint() {
+		return nil // what failed did so under another configuration
+	}
+	for _, c := range status.Certificates {
+		if !slices.Contains(wanted, c.Name) && !c.RenewAt.After(a.now()) {
+			return nil
 		}
 	}
-	return true
+	return a.issuedOf(wanted)
 }
 
-// FirstEnd is when the first of the installed certificates ends, zero where none is.
-func (s *Status) FirstEnd() (first time.Time) {
-	for _, c := range s.Certificates {
-		if c.Serial != "" && (first.IsZero() || c.NotAfter.Before(first)) {
-			first = c.NotAfter
+// issuedOf are those of the names that the configuration has an issued certificate of,
+// each once.
+func (a *Agent) issuedOf(wanted []string) (names []string) {
+	for i := range a.config.Certificates {
+		c := &a.config.Certificates[i]
+		if c.Usage() != config.Root && slices.Contains(wanted, c.Name) {
+			names = append(names, c.Name)
 		}
 	}
-	return first
+	return names
 }
 
-// Left is how long all installed certificates are still valid.
-func (s *Status) Left(now time.Time) time.Duration { return max(s.FirstEnd().Sub(now), 0) }
-
-// Early reports until when the clock shows a time at which an installed certificate was
-// not made yet: it is this machine's clock that is wrong. Zero is not.
-func (s *Status) Early(now time.Time) (until time.Time) {
-	for _, c := range s.Certificates {
-		if c.Serial != "" && now.Before(c.NotBefore) && c.NotBefore.After(until) {
-			until = c.NotBefore
-		}
-	}
-	return until
-}
-
-// OnSwitch has a function called whenever a set was switched to, before anything
-// restarts for it.
+// OnSwitch has a function called whenever new sets are in place, before anything restarts
+// for them.
 func (a *Agent) OnSwitch(act func()) { a.switched = act }

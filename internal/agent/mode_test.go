@@ -27,8 +27,8 @@ import (
 
 // Where a root is in memory, and where it outlives a reboot (FHS 3.0, section 5.15).
 const (
-	memory = "/dev/shm"
-	disk   = "/var/tmp"
+	inRAM = "/dev/shm"
+	disk  = "/var/tmp"
 )
 
 // modal is an agent whose /run is below folder.
@@ -94,7 +94,7 @@ func TestAuto(t *testing.T) {
 			if row.prepare != nil {
 				row.prepare(t, device)
 			}
-			got, err := choose(t, modal(t, device, cmp.Or(row.folder, memory), row.seal), issuer.ModeAuto, row.cert)
+			got, err := choose(t, modal(t, device, cmp.Or(row.folder, inRAM), row.seal), issuer.ModeAuto, row.cert)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +107,7 @@ func TestAuto(t *testing.T) {
 
 // TestAutoIsAskedForOnly: a mode that is named is not looked at.
 func TestAutoIsAskedForOnly(t *testing.T) {
-	a := modal(t, tpmsim.Start(t), memory, config.Seal{Policy: "none"})
+	a := modal(t, tpmsim.Start(t), inRAM, config.Seal{Policy: "none"})
 	for _, mode := range []issuer.Mode{issuer.ModeFile, issuer.ModeSealed, issuer.ModeResident} {
 		got, err := choose(t, a, mode, config.Certificate{Profile: "keylime-agent"})
 		if err != nil || got.mode != mode || got.why != "" {

@@ -207,16 +207,22 @@ func TestObserve(t *testing.T) {
 	}()
 	defer silent.Close()
 	p, told, text := servingHost(t, silent.Addr().String())
-	p.Observe(t.Context())
-	if strings.Contains(text.String(), "kind=served") || told.states[0].Served["web"] {
-		t.Errorf("the first time: %+v\n%s", told.states[0].Served, text)
+	for range 2 { // one look soon after the other
+		found := look(t, p.Agent)
+		if strings.Contains(text.String(), "kind=served") || told.states[0].Served["web"] || !found.Soon {
+			t.Errorf("at first: %+v, %+v\n%s", found, told.states[0].Served, text)
+		}
 	}
-	p.Observe(t.Context())
-	p.Observe(t.Context())
-	if len(told.states) != 3 {
+	p.now = in(settles)
+	for range 2 {
+		if found := look(t, p.Agent); found.Soon {
+			t.Errorf("told, and looked at again soon: %+v", found)
+		}
+	}
+	if len(told.states) != 4 {
 		t.Fatalf("%d states are told:\n%s", len(told.states), text)
 	}
-	got := told.states[1]
+	got := told.states[2]
 	if diff := cmp.Diff(map[string]bool{"web": false}, got.Served); diff != "" {
 		t.Error(diff)
 	}
@@ -229,25 +235,60 @@ func TestObserve(t *testing.T) {
 	if n := strings.Count(text.String(), "event=alarm kind=served level=warning certificate=web"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, text)
 	}
-	p.config.Certificates[0].Service.Probe = "" // nobody is asked any more
-	p.Observe(t.Context())
-	if !strings.Contains(text.String(), `msg="an alarm is over" event=alarm-over kind=served certificate=web`) || len(told.states[3].Served) != 0 {
+	next := *p.Agent // of a configuration in which nobody is asked any more
+	next.config, next.memory = &config.Config{Certificates: slices.Clone(p.config.Certificates)}, memory{}
+	next.config.Certificates[0].Service.Probe = ""
+	next.Succeed(p.Agent)
+	look(t, &next)
+	if !strings.Contains(text.String(), `msg="an alarm is over" event=alarm-over kind=served certificate=web`) || len(told.states[4].Served) != 0 {
 		t.Errorf("%s", text)
 	}
+}
+
+// TestServiceThatCannotBeAsked: nobody knows what is served, which is an alarm.
+func TestServiceThatCannotBeAsked(t *testing.T) {
+	here, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	p, told, text := servingHost(t, here.Addr().String())
+	p.config.Certificates[0].Service = config.Service{Action: "restart", Start: []string{"/bin/sleep", "60"}, Probe: here.Addr().String()}
+	look(t, p.Agent)
+	if all := told.states[0].Alarms; !slices.ContainsFunc(all, func(one Alarm) bool {
+		return one.Kind == AlarmServed && strings.Contains(one.Reason, "set web cannot be asked")
+	}) {
+		t.Errorf("%+v\n%s", all, text)
+	}
+}
+
+// look is a look that must succeed.
+func look(t *testing.T, a *Agent) *Found {
+	t.Helper()
+	found, err := a.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// in is a clock that is so much ahead.
+func in(ahead time.Duration) func() time.Time {
+	return func() time.Time { return time.Now().Add(ahead) }
 }
 
 // TestObserveWithoutTPM: a TPM that cannot be asked is no reason not to look.
 func TestObserveWithoutTPM(t *testing.T) {
 	p, told, _ := servingHost(t, "")
 	p.tpm.Device = "unix:" + filepath.Join(t.TempDir(), "absent")
-	p.Observe(t.Context())
+	look(t, p.Agent)
 	if len(told.states) != 1 || told.states[0].TPM != nil {
 		t.Errorf("%+v", told.states)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if p.Observe(stopped); len(told.states) != 1 {
-		t.Error("what was cut short is told")
+	if _, err := p.Look(stopped); err != nil || len(told.states) != 1 {
+		t.Errorf("what was cut short is told: %v", err)
 	}
 }
 
@@ -262,7 +303,7 @@ func TestWrongClockIsAskedAgain(t *testing.T) {
 		if err := p.keep(recordName, Record{Host: "spire", Clock: &Clock{Offset: row.offset}}); err != nil {
 			t.Fatal(err)
 		}
-		p.Observe(t.Context())
+		look(t, p.Agent)
 		clock := told.states[len(told.states)-1].Status.Clock
 		if asked := clock.Offset != row.offset; asked != row.asked || clock.Offset.Abs() > ClockTolerance {
 			t.Errorf("%s: %+v", row.offset, clock)
@@ -300,21 +341,48 @@ func TestStrangerIsRenewedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	for address, want := range map[string]string{
-		stranger.Listener.Addr().String(): "something else is served than is installed",
-		closed.Addr().String():            "",
-	} {
+	for address, want := range map[string]cause{stranger.Listener.Addr().String(): causeStranger, closed.Addr().String(): ""} {
 		p, _, text := servingHost(t, address)
-		for range 2 {
-			if need := p.Look(t.Context()); need.Renew != "" {
-				t.Errorf("%s: at once: %q", address, need.Renew)
+		// One look after the other; a renewal in between, which does not help; an hour later.
+		for _, row := range []struct {
+			at   time.Duration
+			want cause
+		}{{0, ""}, {time.Second, ""}, {settles, want}, {settles, want}} {
+			p.now = in(row.at)
+			if found := look(t, p.Agent); found.Renew != string(row.want) {
+				t.Errorf("%s after %s: %q, not %q\n%s", address, row.at, found.Renew, row.want, text)
 			}
 		}
-		if need := p.Look(t.Context()); need.Renew != want {
-			t.Errorf("%s: %q, not %q\n%s", address, need.Renew, want, text)
+		p.answer(p.sets()[0])
+		if found := look(t, p.Agent); found.Renew != "" {
+			t.Errorf("%s: again at once: %q", address, found.Renew)
 		}
-		if need := p.Look(t.Context()); need.Renew != "" {
-			t.Errorf("%s: again within the hour: %q", address, need.Renew)
+		p.now = in(settles + betweenAnswers + time.Minute)
+		if found := look(t, p.Agent); found.Renew != string(want) {
+			t.Errorf("%s: an hour later: %q", address, found.Renew)
 		}
+	}
+}
+
+// TestStrangerConcernsItsSetAlone: what is wrong with one set does not restart another;
+// and a renewal for it does not hide that another cause comes up.
+func TestStrangerConcernsItsSetAlone(t *testing.T) {
+	a, root := several(t)
+	orders, err := a.orders(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue(t, orders)
+	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
+		t.Fatal(err)
+	}
+	a.needs = []need{{causeStranger, "web"}}
+	if got := a.pending(); !slices.Equal(got, []string{"web"}) {
+		t.Errorf("to renew: %v", got)
+	}
+	a.answer(a.sets()[1])
+	place(t, filepath.Join(root, "var/lib/omen-agent/web/current/ca.crt"), "x")
+	if found := look(t, a); found.Renew != string(causeSpoiled) || !slices.Equal(found.Certificates, []string{"web"}) {
+		t.Errorf("%+v", found)
 	}
 }

@@ -38,15 +38,6 @@ func (p *proof) run(ctx context.Context, orders []*order) (*bao.Session, error) 
 	return session, named(err, p.prover.TPMID())
 }
 
-// openTPM opens the TPM for one renewal.
-func (a *Agent) openTPM(ctx context.Context, w *stopwatch) (*host.Prover, error) {
-	w.begin(StepTPM)
-	config := a.tpm
-	config.Observe = w.count
-	prover, err := host.Open(ctx, config)
-	return prover, at(StepTPM, "", err)
-}
-
 // named adds to an error which TPM it is about.
 func named(err error, id attest.TPMID) error {
 	var step *StepError

@@ -80,15 +80,13 @@ func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile, 
 // obtain is the part of a renewal that needs the TPM: keys, proof, certificates. The
 // TPM is given up before services restart, which may use it themselves.
 func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
-	if err := a.takeTurn(ctx); err != nil {
-		return nil, err
-	}
-	defer a.endTurn()
-	prover, err := a.openTPM(ctx, w)
+	w.begin(StepTPM)
+	turn, err := a.openTPM(ctx, w.count)
 	if err != nil {
-		return nil, err
+		return nil, at(StepTPM, "", err)
 	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
+	defer func() { err = errors.Join(err, at(StepTPM, "", turn.Close())) }()
+	prover := turn.Prover
 	w.begin(StepKey)
 	if err := a.chooseModes(ctx, prover, orders); err != nil {
 		return nil, err
@@ -135,63 +133,4 @@ func (a *Agent) sign(ctx context.Context, session *bao.Session, o *order, w *sto
 	reply := issuer.Reply{Certificate: signed.Certificate, IssuingCA: signed.IssuingCA, CAChain: signed.CAChain}
 	o.issued, err = issuer.Judge(reply, o.request, o.key.SPKI(), a.anchors[o.cert.Anchor], a.now())
 	return at(StepCheck, o.cert.Name, err)
-}
-
-// deploy installs a judged set, restarts what reads it and asks what is served.
-func (a *Agent) deploy(ctx context.Context, s set, orders []*order, outcome *Outcome, w *stopwatch) (err error) {
-	w.begin(StepInstall)
-	items, err := a.items(s, orders)
-	if err != nil {
-		return err
-	}
-	change, err := s.install.Install(ctx, items)
-	if err != nil {
-		return at(StepInstall, "", err)
-	}
-	defer func() { err = errors.Join(err, at(StepInstall, "", change.Close())) }()
-	outcome.uses(s.name, change.Generation(), s.name == a.sets()[0].name)
-	outcome.Restarted = append(outcome.Restarted, restarted(s, change)...)
-	if a.switched != nil {
-		a.switched()
-	}
-	certificates, err := serve(ctx, s, change, w)
-	outcome.Certificates = append(outcome.Certificates, certificates...)
-	return err
-}
-
-// serve restarts what reads a set that was switched to and asks what is served. It
-// gives the certificates of the set; where one of them is not served, the set before
-// is put back.
-func serve(ctx context.Context, s set, change *install.Change, w *stopwatch) ([]install.Certificate, error) {
-	w.begin(StepReload)
-	if err := change.Reload(ctx); err != nil {
-		return nil, rollBack(ctx, change, StepReload, err)
-	}
-	w.begin(StepProbe)
-	if err := change.Probe(ctx); err != nil {
-		return nil, rollBack(ctx, change, StepProbe, err)
-	}
-	current, err := s.install.Current()
-	if err != nil {
-		return nil, at(StepInstall, "", err)
-	}
-	return current.Certificates, nil
-}
-
-// restarted names the services that read a set: those of Keylime by profile, another
-// program by its certificate.
-func restarted(s set, change *install.Change) []string {
-	services := change.Services()
-	if s.general() && len(services) > 0 {
-		return s.names()
-	}
-	return services
-}
-
-// rollBack goes on when ctx has ended: install bounds the time of each service.
-func rollBack(ctx context.Context, change *install.Change, step Step, cause error) error {
-	if err := change.RollBack(ctx); err != nil {
-		return &StepError{Step: step, Err: errors.Join(cause, err)}
-	}
-	return &StepError{Step: step, Err: cause, RolledBack: true}
 }

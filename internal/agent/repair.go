@@ -7,26 +7,21 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
-	"time"
 
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/issuer"
 )
 
-// betweenRepairs is how long what spoils certificates again and again does not get
-// new ones for it, restarts and all.
-const betweenRepairs = time.Hour
-
 // openSealed gives a sealed key back for a set that is carried over or gone back
 // to. The TPM is opened for this one key.
 func (a *Agent) openSealed(ctx context.Context, text []byte, leaf *x509.Certificate) (key install.KeyPEM, err error) {
-	prover, err := host.Open(ctx, a.tpm)
+	turn, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, prover.Close()) }()
-	return a.unsealKey(ctx, prover, text, leaf)
+	defer func() { err = errors.Join(err, turn.Close()) }()
+	return a.unsealKey(ctx, turn.Prover, text, leaf)
 }
 
 func (a *Agent) unsealKey(ctx context.Context, prover *host.Prover, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {
@@ -96,10 +91,9 @@ func notYet(ctx context.Context, err error) bool {
 }
 
 // spoiled mends what can be mended of the installed files, also keys that are not
-// where their services read them, and reports whether a renewal has to mend the rest:
-// of the certificates that it is about, and of no others.
-func (a *Agent) spoiled(ctx context.Context) bool {
-	var names, keyless []string
+// where their services read them, and names the certificates that only a renewal mends.
+func (a *Agent) spoiled(ctx context.Context) (names []string) {
+	var keyless []string
 	for _, s := range a.sets() {
 		names = append(names, a.spoiledIn(s)...)
 		keyless = append(keyless, s.keyless()...)
@@ -107,11 +101,7 @@ func (a *Agent) spoiled(ctx context.Context) bool {
 	if len(keyless) > 0 && !a.unsealed(ctx) {
 		names = append(names, keyless...)
 	}
-	if len(names) == 0 || a.now().Sub(a.repaired) < betweenRepairs {
-		return false
-	}
-	a.repaired, a.failed = a.now(), names
-	return true
+	return names
 }
 
 // spoiledIn mends a set and names its certificates that cannot be carried over.

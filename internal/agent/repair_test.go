@@ -97,14 +97,14 @@ func issueClient(t *testing.T) (chain, key, root []byte) {
 
 func TestChangedCertificateIsDue(t *testing.T) {
 	a, root := installed(t)
-	if a.spoiled(t.Context()) {
+	if len(a.spoiled(t.Context())) > 0 {
 		t.Fatal("nothing was changed")
 	}
 	path := filepath.Join(root, "var/lib/omen-agent/keylime/current/tenant.crt")
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if a.spoiled(t.Context()) {
+	if len(a.spoiled(t.Context())) > 0 {
 		t.Error("a mode alone is a renewal")
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
@@ -114,11 +114,8 @@ func TestChangedCertificateIsDue(t *testing.T) {
 	if status, err := a.install.Current(); err != nil || len(status.Damage) != 1 {
 		t.Errorf("%+v, %v", status, err)
 	}
-	if !a.spoiled(t.Context()) {
-		t.Error("no renewal is due")
-	}
-	if a.spoiled(t.Context()) {
-		t.Error("and another one at once")
+	if names := a.spoiled(t.Context()); !slices.Equal(names, []string{"tenant"}) {
+		t.Errorf("to renew: %v", names)
 	}
 	orders, err := a.withSpoiled(t.Context(), nil)
 	if err != nil || len(orders) != 1 || orders[0].cert.Name != "tenant" {

@@ -7,19 +7,18 @@ import (
 	"crypto"
 	"errors"
 
-	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/issuer"
 )
 
 // signResident signs for a probe with a key in the TPM. The TPM is opened for this
 // one signature: the service that is asked may need it in between.
 func (a *Agent) signResident(ctx context.Context, key, digest []byte) (signature []byte, err error) {
-	prover, err := host.Open(ctx, a.tpm)
+	turn, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, prover.Close()) }()
-	storage, err := prover.Storage(ctx)
+	defer func() { err = errors.Join(err, turn.Close()) }()
+	storage, err := turn.Storage(ctx)
 	if err != nil {
 		return nil, err
 	}

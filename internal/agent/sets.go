@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,80 +109,6 @@ func (s set) names() []string {
 		names = append(names, c.Name)
 	}
 	return names
-}
-
-// deployAll deploys set after set. One that fails goes back by itself; the others stay
-// and are not held up by it.
-func (a *Agent) deployAll(ctx context.Context, orders []*order, outcome *Outcome, w *stopwatch) error {
-	var errs []error
-	a.failed = nil
-	done := false
-	for _, s := range a.sets() {
-		if !s.wanted(orders) {
-			continue
-		}
-		err := a.deploy(ctx, s, orders, outcome, w)
-		if err == nil {
-			done = true
-			continue
-		}
-		if s.general() {
-			err = ofSet(s, err)
-		}
-		errs = append(errs, err)
-		a.failed, a.failedOf = append(a.failed, s.names()...), a.fingerprint()
-	}
-	if done && len(errs) > 0 {
-		a.log.Warn("some sets are renewed, others are not", "not renewed", a.failed)
-	}
-	return joined(errs)
-}
-
-// joined has in front what came to its restarts: errors.As finds that first, and it
-// decides how long the next attempt is held back.
-func joined(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	slices.SortStableFunc(errs, func(a, b error) int {
-		switch {
-		case NotServed(a) == NotServed(b):
-			return 0
-		case NotServed(a):
-			return -1
-		}
-		return 1
-	})
-	return errors.Join(errs...)
-}
-
-// ofSet says in an error which set it is about.
-func ofSet(s set, err error) error {
-	var step *StepError
-	if errors.As(err, &step) && step.Certificate == "" {
-		step.Certificate = s.name
-	}
-	return err
-}
-
-// pending are the certificates to renew now: those of the sets that failed last, as
-// long as no other is due; nil is all.
-func (a *Agent) pending() []string {
-	status, err := a.Status()
-	if err != nil || len(a.failed) == 0 {
-		return nil
-	}
-	for _, c := range status.Certificates {
-		if !slices.Contains(a.failed, c.Name) && !c.RenewAt.After(a.now()) {
-			return nil
-		}
-	}
-	for _, name := range a.failed { // of this configuration, and issued
-		if !slices.ContainsFunc(a.config.Certificates, func(c config.Certificate) bool { return c.Name == name && c.Usage() != config.Root }) {
-			return nil
-		}
-	}
-	return a.failed
 }
 
 // setOf is the set to go back in: that of a certificate, or the only one.

@@ -115,6 +115,35 @@ func TestSetsFailAlone(t *testing.T) {
 	}
 }
 
+// TestReadyWhenAllAreInPlace: who waits at boot for the certificates of a set starts when
+// those of every set are there, and before anything is restarted for one.
+func TestReadyWhenAllAreInPlace(t *testing.T) {
+	a, root := several(t)
+	orders, err := a.orders(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue(t, orders)
+	told := 0
+	a.OnSwitch(func() {
+		told++
+		for _, name := range []string{"web", "other"} {
+			if _, err := os.Stat(filepath.Join(root, "var/lib/omen-agent", name, "current/both.pem")); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(root, "var/lib/omen-agent", name, "journal")); err != nil {
+				t.Errorf("%s is asked what it serves already: %v", name, err)
+			}
+		}
+	})
+	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil || told != 1 {
+		t.Errorf("told %d times: %v", told, err)
+	}
+	if status, err := a.Status(); err != nil || status.Unproven {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
 // TestEverySetIsKnown: status, rollback, verify, forget and uninstall see all sets.
 func TestEverySetIsKnown(t *testing.T) {
 	a, root := several(t)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"funlab.casa/omen/attest"
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
@@ -175,7 +177,8 @@ func TestSinkKeepsItsToken(t *testing.T) {
 // A login waits while a renewal has the TPM, longer than for a stranger.
 func TestLoginWaitsItsTurn(t *testing.T) {
 	p, sink := sinkOf(t, newServer(t), filepath.Join(inMemory(t), "token"))
-	if err := p.takeTurn(t.Context()); err != nil {
+	taken, err := p.openTPM(t.Context(), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -191,6 +194,13 @@ func TestLoginWaitsItsTurn(t *testing.T) {
 			}
 		})
 	}
-	p.endTurn()
+	after := &Agent{memory: memory{tpmTurn: semaphore.NewWeighted(1)}} // of the next configuration
+	after.Succeed(p.Agent)
+	if after.tpmTurn.TryAcquire(1) {
+		t.Error("two agents of one process open the TPM at once")
+	}
+	if err := taken.Close(); err != nil {
+		t.Error(err)
+	}
 	wait.Wait()
 }

@@ -7,76 +7,96 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"time"
 
 	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/internal/alarm"
 )
 
-// Observe asks how this host is: what is installed, whether it is served (a handshake
+// observe asks how this host is: what is installed, whether it is served (a handshake
 // each, nothing more; Verify asks everything), what the TPM counts. It tells the
 // Observer, and logs every alarm that is new or more urgent than before. It renews
-// nothing, takes no lock, and takes some seconds where services do not answer.
-func (a *Agent) Observe(ctx context.Context) {
+// nothing, takes no lock, and takes some seconds where services do not answer. Strangers
+// are the certificates instead of which services serve something else.
+func (a *Agent) observe(ctx context.Context) (status *Status, strangers []string, err error) {
 	a.setRight(ctx)
-	status, err := a.Status()
-	if err != nil {
-		a.log.Error("what is installed cannot be said", "error", err)
-		return
+	if status, err = a.Status(); err != nil {
+		return nil, nil, err
 	}
 	state := State{Time: a.now(), Status: status, Served: map[string]bool{}, TPM: a.condition(ctx)}
-	state.Alarms = mostUrgentFirst(append(a.servedAlarms(ctx, state.Served), status.Alarms...))
+	alarms, strangers := a.servedAlarms(ctx, state.Served)
+	state.Alarms = mostUrgentFirst(append(alarms, status.Alarms...))
 	if state.TPM != nil && state.TPM.LockedOut {
 		state.Alarms = mostUrgentFirst(append(state.Alarms, Alarm{Kind: AlarmLockout, Level: alarm.Warning,
 			Reason: fmt.Sprintf("%d failed authorisations, it refuses more", state.TPM.FailedTries)}))
 	}
-	if ctx.Err() != nil {
-		return // what did not answer was not waited for
+	if ctx.Err() == nil { // else what did not answer was not waited for
+		a.raise(state.Alarms)
+		a.observed(state)
 	}
-	a.raise(state.Alarms)
+	return status, strangers, nil
+}
+
+func (a *Agent) observed(s State) {
 	if a.Observer != nil {
-		a.Observer.Observed(state)
+		a.Observer.Observed(s)
 	}
 }
 
-// servedAlarms asks what is served. Who does not serve is an alarm the second time: at
-// boot, services start after us. Who serves something else by then has to restart; one
-// that does not run may have been stopped by somebody.
-func (a *Agent) servedAlarms(ctx context.Context, served map[string]bool) (all []Alarm) {
-	a.strange = false
+// settles is how long a service that does not serve what is installed may be about to:
+// at boot they start after us.
+const settles = 2 * time.Minute
+
+// servedAlarms asks what is served. Who goes on not serving it is an alarm. Who serves
+// something else then has to restart; one that does not run may have been stopped by
+// somebody.
+func (a *Agent) servedAlarms(ctx context.Context, served map[string]bool) (all []Alarm, strangers []string) {
+	unserved := map[string]time.Time{}
 	for _, s := range a.sets() {
 		findings, err := s.install.Served(ctx, a.emptyItems(s))
 		if err != nil {
-			a.log.Warn("what is served cannot be asked", "set", s.name, "error", err)
+			all = append(all, Alarm{Kind: AlarmServed, Level: alarm.Warning, Reason: fmt.Sprintf("set %s cannot be asked what is served: %v", s.name, err)})
 		}
 		for _, f := range findings {
 			served[f.Certificate] = f.Err == nil
-			if f.Err != nil && slices.Contains(a.unserved, f.Certificate) {
-				all = append(all, Alarm{Kind: AlarmServed, Level: alarm.Warning, Certificate: f.Certificate, Reason: f.Err.Error()})
-				var other *probe.WrongLeafError
-				a.strange = a.strange || errors.As(f.Err, &other)
+			if f.Err == nil {
+				continue
+			}
+			since := a.unservedSince(f.Certificate)
+			unserved[f.Certificate] = since
+			if a.now().Sub(since) < settles {
+				a.soon = true
+				continue
+			}
+			all = append(all, Alarm{Kind: AlarmServed, Level: alarm.Warning, Certificate: f.Certificate, Reason: f.Err.Error()})
+			var other *probe.WrongLeafError
+			if errors.As(f.Err, &other) {
+				strangers = append(strangers, f.Certificate)
 			}
 		}
 	}
-	a.unserved = nil
-	for certificate, is := range served {
-		if !is {
-			a.unserved = append(a.unserved, certificate)
-		}
+	a.unserved = unserved
+	return all, strangers
+}
+
+// unservedSince is since when a certificate is not served: now, where that is new.
+func (a *Agent) unservedSince(certificate string) time.Time {
+	if since, known := a.unserved[certificate]; known {
+		return since
 	}
-	return all
+	return a.now()
 }
 
 // condition is how the TPM is, nil where it cannot be asked: it may be in use,
 // and a renewal will say so.
 func (a *Agent) condition(ctx context.Context) *host.Condition {
-	prover, err := host.Open(ctx, a.tpm)
+	turn, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil
 	}
-	found, err := prover.Condition(ctx)
-	if err = errors.Join(err, prover.Close()); err != nil {
+	found, err := turn.Condition(ctx)
+	if err = errors.Join(err, turn.Close()); err != nil {
 		a.log.Debug("the TPM cannot be asked how it is", "error", err)
 		return nil
 	}

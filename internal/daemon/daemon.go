@@ -14,8 +14,8 @@ import (
 
 // Host does the job of one host; an [agent.Agent] does.
 type Host interface {
-	// Look looks after what is installed, and says whether that needs a renewal.
-	Look(ctx context.Context) agent.Need
+	// Look looks after what is installed, and says what is and whether that needs a renewal.
+	Look(ctx context.Context) (*agent.Found, error)
 	// Status says what is installed.
 	Status() (*agent.Status, error)
 	// RenewDue renews what is due.
@@ -63,7 +63,7 @@ type Daemon struct {
 	host   Host
 	boot   *boot
 	pace   *pace
-	renew  string        // why a renewal is due before its time, until one succeeds
+	renew  string        // why a renewal is due before its time, as the last look found
 	by     time.Time     // when the server wants to see this host again at the latest
 	opened time.Duration // when the next attempt may begin, in elapsed time
 	told   string        // the line about what is waited for
@@ -95,24 +95,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // look says when to renew, and whether to look again before long.
 func (d *Daemon) look(ctx context.Context) (next time.Time, soon bool) {
-	need := d.host.Look(ctx)
-	if need.Renew != "" && d.renew == "" {
-		d.Log.Warn("renewing before it is due", "cause", need.Renew)
-		d.renew = need.Renew
-	}
-	status, err := d.host.Status()
+	found, err := d.host.Look(ctx)
 	if err != nil {
 		// A renewal may mend it, or says what is wrong.
 		d.pace.say(d.Log, "what is installed cannot be read", agent.EventFailed, err, atLeast)
 		return d.Clock.Now().Add(d.opened - d.Clock.Elapsed()), true
 	}
+	if found.Renew != "" && found.Renew != d.renew {
+		d.Log.Warn("renewing before it is due", "cause", found.Renew, "certificates", found.Certificates)
+	}
+	d.renew = found.Renew
 	now := d.Clock.Now()
-	next = d.due(status, now)
-	if status.Usable(now) && next.After(now) {
+	next = d.due(found.Status, now)
+	if found.Status.Usable(now) && next.After(now) {
 		d.boot.ready("certificates are in place")
 	}
-	d.tell(status, next, now)
-	return next, need.Soon
+	d.tell(found.Status, next, now)
+	return next, found.Soon
 }
 
 // due is when the next attempt begins.
@@ -202,7 +201,7 @@ func (d *Daemon) attempt(ctx context.Context) {
 		return
 	}
 	if err == nil {
-		d.renew, d.by, d.opened = "", outcome.RenewBy, began+atLeast
+		d.by, d.opened = outcome.RenewBy, began+atLeast
 		d.pace.succeeded()
 		d.Log.Info("renewed", "host", outcome.Host, "generation", outcome.Generation, "restarted", outcome.Restarted, "event", agent.EventRenewed)
 		d.boot.ready("certificates are renewed")

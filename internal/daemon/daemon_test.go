@@ -137,7 +137,7 @@ func TestErrorsAreToldWhenTheyChange(t *testing.T) {
 		m.answer = func(time.Time) error {
 			number++
 			if number == 5 {
-				m.change(func() { m.need.Renew = "again" })
+				m.change(func() { m.found.Renew = "again" })
 				return nil
 			}
 			return fmt.Errorf("failure %d", number/3)
@@ -192,7 +192,6 @@ func TestLook(t *testing.T) {
 		m.issued = time.Now()
 		failures := 3
 		m.answer = func(now time.Time) error {
-			m.change(func() { m.need = agent.Need{} }) // said once
 			if failures--; failures >= 0 {
 				return away(now)
 			}
@@ -203,10 +202,27 @@ func TestLook(t *testing.T) {
 			if len(m.attempts) != 0 {
 				t.Errorf("attempts %v", m.attempts)
 			}
-			m.change(func() { m.need.Renew = "the CAs have changed" })
+			m.change(func() { m.found.Renew = "the CAs have changed" })
 			after(lookAgain + time.Hour)
 		})
 		if len(m.attempts) != 4 || m.issued.IsZero() {
+			t.Errorf("attempts %v", m.attempts)
+		}
+	})
+}
+
+// What somebody mends by hand is not renewed for any more.
+func TestNeedThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		m.issued, m.answer = time.Now(), away
+		m.found.Renew = "installed files are spoiled"
+		m.run(Daemon{}, func() {
+			after(30 * time.Second)
+			m.change(func() { m.found.Renew, m.answer = "", nil })
+			after(3 * time.Hour)
+		})
+		if len(m.attempts) != 1 {
 			t.Errorf("attempts %v", m.attempts)
 		}
 	})
@@ -265,7 +281,7 @@ func TestClockBehind(t *testing.T) {
 		m := newMachine(t)
 		m.issued = time.Now()
 		m.ahead = -365 * 24 * time.Hour
-		m.need.Renew = "services run with older certificates"
+		m.found.Renew = "services run with older certificates"
 		m.run(Daemon{Hold: 2 * time.Minute}, func() {
 			after(5 * time.Minute)
 			if len(m.attempts) != 0 || m.words() != "clock ready" {
@@ -286,7 +302,7 @@ func TestClockThatStaysWrong(t *testing.T) {
 			m := newMachine(t)
 			m.issued, m.answer = time.Now(), away
 			m.ahead = -365 * 24 * time.Hour
-			m.need.Renew = why
+			m.found.Renew = why
 			m.run(Daemon{Hold: time.Minute}, func() { after(3 * time.Hour) })
 			if least, _ := m.gaps(); least < time.Minute || len(m.attempts) < 3 {
 				t.Errorf("%q: %d attempts, %s apart", why, len(m.attempts), least)
@@ -322,7 +338,7 @@ func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, other := newMachine(t), newMachine(t)
 		m.issued, other.issued = time.Now(), time.Now()
-		other.need.Renew = "the configuration has changed"
+		other.found.Renew = "the configuration has changed"
 		loads := []func() (Host, error){
 			func() (Host, error) { return m, nil },
 			func() (Host, error) { return nil, &config.Error{Err: errors.New("unknown key"), Hint: "correct it"} },

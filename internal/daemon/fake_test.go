@@ -26,7 +26,7 @@ type machine struct {
 	issued   time.Time // when the certificate was made; zero: nothing is installed
 	life     time.Duration
 	answer   func(at time.Time) error // of a renewal
-	need     agent.Need
+	found    agent.Found
 	held     time.Time
 	broken   error // of Status
 	attempts []time.Time
@@ -83,10 +83,13 @@ func (m *machine) change(act func()) {
 	act()
 }
 
-func (m *machine) Look(context.Context) agent.Need {
+func (m *machine) Look(context.Context) (*agent.Found, error) {
+	status, err := m.Status()
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	return m.need
+	found := m.found
+	found.Status = status
+	return &found, err
 }
 
 func (m *machine) Status() (*agent.Status, error) {
@@ -112,7 +115,7 @@ func (m *machine) RenewDue(ctx context.Context) (*agent.Outcome, error) {
 		}
 	}
 	now := m.Now()
-	m.change(func() { m.need, m.issued = agent.Need{}, now })
+	m.change(func() { m.found, m.issued = agent.Found{}, now })
 	m.switched()
 	o := &agent.Outcome{Host: "spire"}
 	if m.hint > 0 {

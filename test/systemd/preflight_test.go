@@ -6,6 +6,11 @@ package systemd
 
 import (
 	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +18,7 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/service"
 )
 
@@ -108,13 +114,52 @@ func TestUnitBehindItsSet(t *testing.T) {
 	change, err := m.installer.Install(t.Context(), []install.Item{agent()})
 	m.must(err)
 	m.must(change.Close()) // the agent was ended before the restart
-	for _, want := range [][]string{{keylime.Agent}, nil} {
+	for _, want := range [][]string{{"agent"}, nil} {
 		behind, err := m.installer.Behind(t.Context(), []install.Item{agent()})
 		if err != nil || !slices.Equal(behind, want) {
 			t.Fatalf("behind: %v, %v; want %v", behind, err, want)
 		}
 		m.systemctl("restart", agentUnit)
 		m.listens(agentUnit)
+	}
+}
+
+// TestStrangerAtThePortOfAStoppedUnit: everybody can listen there, and is not taken for
+// the service; what runs with another set is.
+func TestStrangerAtThePortOfAStoppedUnit(t *testing.T) {
+	m := newMachine(t)
+	agent := func() install.Item {
+		item := m.agentItem()
+		item.AgentVersion = "0.2.9"
+		return item
+	}
+	m.renewed(agent())
+	wrong := func() (*probe.WrongLeafError, error) {
+		t.Helper()
+		found, err := m.installer.Served(t.Context(), []install.Item{agent()})
+		if err != nil || len(found) != 1 || found[0].Err == nil {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		var other *probe.WrongLeafError
+		errors.As(found[0].Err, &other)
+		return other, found[0].Err
+	}
+	change, err := m.installer.Install(t.Context(), []install.Item{agent()})
+	m.must(err)
+	m.must(change.Close()) // the agent was ended before the restart
+	if other, err := wrong(); other == nil {
+		t.Errorf("the service runs with another set: %v", err)
+	}
+	m.systemctl("stop", agentUnit)
+	listener, err := net.Listen("tcp", address(agentUnit))
+	m.must(err)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	m.must(server.Listener.Close())
+	server.Listener, server.Config.ErrorLog = listener, log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	if other, err := wrong(); other != nil || !errors.Is(err, service.ErrNotRunning) || !strings.Contains(err.Error(), "something else serves") {
+		t.Errorf("%v", err)
 	}
 }
 

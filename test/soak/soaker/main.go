@@ -60,18 +60,13 @@ func newHost(log *slog.Logger, stop context.CancelFunc) (*host, error) {
 }
 
 // Look looks for real, and finds a renewal due in any case.
-func (h *host) Look(ctx context.Context) agent.Need {
-	h.Agent.Look(ctx)
-	return agent.Need{Renew: "soak"}
-}
-
-// Status holds nothing back: an hour would be over at once.
-func (h *host) Status() (*agent.Status, error) {
-	status, err := h.Agent.Status()
+func (h *host) Look(ctx context.Context) (*agent.Found, error) {
+	found, err := h.Agent.Look(ctx)
 	if err == nil {
-		status.HeldUntil = time.Time{}
+		found.Renew = "soak"
+		found.Status.HeldUntil = time.Time{} // an hour would be over at once
 	}
-	return status, err
+	return found, err
 }
 
 // report is what is written of an attempt.
