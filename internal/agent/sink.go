@@ -6,8 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +35,39 @@ type Filled struct {
 
 // Sinks are the tokens that are configured.
 func (a *Agent) Sinks() []config.Sink { return slices.Clone(a.config.Sinks) }
+
+// Origin says where tokens come from: what is got from another place is another token.
+func (a *Agent) Origin() string {
+	c := a.config.OpenBao
+	return fmt.Sprint(c.Addresses, c.CAFile, c.Namespace, c.AuthPath)
+}
+
+// DropSinks removes the tokens of sinks that were configured and are not any more. They
+// end by themselves; one that cannot be removed is tried again the next time.
+func (a *Agent) DropSinks() {
+	all := a.recallSinks()
+	known := len(all)
+	for file := range all {
+		if slices.ContainsFunc(a.config.Sinks, func(s config.Sink) bool { return s.File == file }) {
+			continue
+		}
+		if err := rundir.RemoveSecret(a.root(), file); err != nil {
+			a.log.Warn("the token of a sink that is configured no more is not removed", "file", file, "error", err)
+			continue
+		}
+		a.log.Info("sink is configured no more, its token is removed", "file", file)
+		delete(all, file)
+	}
+	if len(all) < known {
+		a.keepSinks(all)
+	}
+}
+
+func (a *Agent) keepSinks(all map[string]SinkStatus) {
+	if err := a.keep(sinksName, all); err != nil {
+		a.log.Warn("the state of sinks is not written", "error", err)
+	}
+}
 
 // FillSink proves this host, and puts a token where another program reads it. The one
 // that was there ends by itself: a batch token cannot be taken back. On an error the
@@ -98,9 +131,6 @@ func (a *Agent) rememberSink(sink config.Sink, filled *Filled, err error) {
 		return
 	}
 	all := a.recallSinks()
-	maps.DeleteFunc(all, func(file string, _ SinkStatus) bool {
-		return !slices.ContainsFunc(a.config.Sinks, func(s config.Sink) bool { return s.File == file })
-	})
 	s := all[sink.File]
 	s.Role, s.File, s.Failure = sink.Role, sink.File, nil
 	if err != nil {
@@ -109,9 +139,7 @@ func (a *Agent) rememberSink(sink config.Sink, filled *Filled, err error) {
 		s.Until = filled.Until
 	}
 	all[sink.File] = s
-	if err := a.keep(sinksName, all); err != nil {
-		a.log.Warn("the state of sinks is not written", "error", err)
-	}
+	a.keepSinks(all)
 }
 
 func (a *Agent) recallSinks() map[string]SinkStatus {

@@ -204,3 +204,38 @@ func TestLoginWaitsItsTurn(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+// The token of a sink that is configured no more goes, another file of the folder stays.
+func TestSinkThatIsConfiguredNoMore(t *testing.T) {
+	s := newServer(t)
+	p, sink := sinkOf(t, s, filepath.Join(inMemory(t), "token"))
+	if _, err := p.FillSink(t.Context(), sink); err != nil {
+		t.Fatal(err)
+	}
+	other := sink.File + ".other"
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.DropSinks()
+	if !isThere(sink.File) {
+		t.Fatal("a token that is configured is gone")
+	}
+	p.config.Sinks = nil
+	if err := os.Chmod(filepath.Dir(sink.File), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	p.DropSinks() // not in a folder of others
+	if !isThere(sink.File) {
+		t.Error("removed where others choose what")
+	}
+	if err := os.Chmod(filepath.Dir(sink.File), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.DropSinks()
+	if isThere(sink.File) || !isThere(other) {
+		t.Error("the token is there, or another file is gone")
+	}
+	if again := p.recallSinks(); len(again) > 0 {
+		t.Errorf("remembered: %v", again)
+	}
+}

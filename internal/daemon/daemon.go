@@ -147,10 +147,14 @@ func (d *Daemon) wait(ctx context.Context, next time.Time, soon bool) {
 }
 
 // await waits until the clock shows a time, or ctx ends, or somebody says something, which
-// it returns. Without a timer of the kernel it waits by one of the language.
+// it returns; not longer than until the next look in any case: a clock that is set back
+// just before it is waited by makes no wait longer. Without a timer of the kernel it waits
+// by one of the language.
 func await[T any](ctx context.Context, clock Clock, log *slog.Logger, t time.Time, others <-chan T) (said T, told bool) {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
+	most := time.AfterFunc(lookAgain, stop)
+	defer most.Stop()
 	done := make(chan error, 1)
 	go func() { done <- clock.Until(waiting, t) }()
 	var err error

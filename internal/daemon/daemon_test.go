@@ -333,6 +333,18 @@ func TestClockJumps(t *testing.T) {
 	})
 }
 
+// A clock that is set back between reading it and waiting by it makes no wait longer.
+func TestTimerThatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		m.issued, m.late = time.Now(), 365*24*time.Hour
+		m.run(Daemon{}, func() { after(16*time.Hour + lookAgain) })
+		if len(m.attempts) != 1 {
+			t.Errorf("attempts %v", m.attempts)
+		}
+	})
+}
+
 // A new configuration counts at once; one that is wrong does not, and what was goes on.
 func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

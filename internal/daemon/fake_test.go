@@ -34,6 +34,7 @@ type machine struct {
 	hint     time.Duration
 
 	ahead time.Duration // of the clock
+	late  time.Duration // its timers are
 	set   chan struct{} // closed when the clock is set
 
 	started time.Time
@@ -54,7 +55,7 @@ func (m *machine) Now() time.Time {
 func (m *machine) Elapsed() time.Duration { return time.Since(m.started) }
 
 func (m *machine) Until(ctx context.Context, t time.Time) error {
-	timer := time.NewTimer(t.Sub(m.Now()))
+	timer := time.NewTimer(t.Sub(m.Now()) + m.late)
 	defer timer.Stop()
 	m.mutex.Lock()
 	set := m.set

@@ -16,6 +16,10 @@ import (
 type Tokens interface {
 	// Sinks says which.
 	Sinks() []config.Sink
+	// Origin says where they come from: what is got from another place is another token.
+	Origin() string
+	// DropSinks removes those that were configured and are not any more.
+	DropSinks()
 	// FillSink gets one and writes it.
 	FillSink(ctx context.Context, sink config.Sink) (*agent.Filled, error)
 }
@@ -103,11 +107,13 @@ func (s *Sinks) wait(ctx context.Context, at time.Time) {
 // take goes on with other sinks. What stays as it was keeps its time.
 func (s *Sinks) take(host Tokens) {
 	before := s.kept
+	moved := s.host != nil && s.host.Origin() != host.Origin()
+	host.DropSinks()
 	s.host, s.kept = host, nil
 	for _, sink := range host.Sinks() {
 		k := &kept{sink: sink}
 		for _, old := range before {
-			if old.sink == sink {
+			if old.sink == sink && !moved {
 				// What was refused may have been mended.
 				k = old
 				k.opened = min(k.opened, s.clock.Elapsed()+atLeast)

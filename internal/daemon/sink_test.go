@@ -23,6 +23,8 @@ var oneSink = config.Sink{Role: "bao-agent", File: "/run/omen-agent/bao-agent.to
 type purse struct {
 	*machine
 	sinks    []config.Sink
+	origin   string
+	dropped  int
 	ttl      time.Duration
 	takes    time.Duration // a login
 	answer   func(now time.Time) error
@@ -37,6 +39,10 @@ func newPurse(t *testing.T, ttl time.Duration, sinks ...config.Sink) *purse {
 }
 
 func (p *purse) Sinks() []config.Sink { return p.sinks }
+
+func (p *purse) Origin() string { return p.origin }
+
+func (p *purse) DropSinks() { p.dropped++ }
 
 func (p *purse) FillSink(_ context.Context, sink config.Sink) (*agent.Filled, error) {
 	p.mutex.Lock()
@@ -198,8 +204,15 @@ func TestSinksOfAnotherConfiguration(t *testing.T) {
 				t.Error("the same file twice within a minute")
 			}
 			after(time.Minute)
-			if last.count(renamed) != 1 || p.count(gone) != 1 {
-				t.Errorf("%d and %d attempts", last.count(renamed), p.count(gone))
+			if last.count(renamed) != 1 || p.count(gone) != 1 || last.dropped != 1 {
+				t.Errorf("%d and %d attempts, dropped %d times", last.count(renamed), p.count(gone), last.dropped)
+			}
+			elsewhere := newPurse(t, 15*time.Minute, renamed)
+			elsewhere.origin = "another OpenBao"
+			s.Use(elsewhere)
+			after(time.Minute)
+			if elsewhere.count(renamed) != 1 {
+				t.Error("a token of another OpenBao is kept")
 			}
 		})
 	})

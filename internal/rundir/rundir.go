@@ -7,6 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/remedy"
@@ -78,10 +82,11 @@ func WriteSecret(root, file string, uid, gid int, content []byte) error {
 	case !memory:
 		return remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
 	}
-	secret := beneath.File{Name: "." + path.Base(file) + ".new", Mode: 0o600, UID: uid, GID: gid, Content: content}
-	if err := dir.Remove(secret.Name); err != nil { // of one that was killed
+	unfinished := "." + path.Base(file) + ".new-"
+	if err := sweep(dir, unfinished); err != nil {
 		return err
 	}
+	secret := beneath.File{Name: unfinished + strconv.Itoa(os.Getpid()), Mode: 0o600, UID: uid, GID: gid, Content: content}
 	if err := dir.Create(secret); err != nil {
 		return err
 	}
@@ -89,4 +94,40 @@ func WriteSecret(root, file string, uid, gid int, content []byte) error {
 		return errors.Join(err, dir.Remove(secret.Name))
 	}
 	return nil
+}
+
+// sweep removes what this process, and those that are no more, did not finish. What
+// another one is about to write is its own.
+func sweep(dir *beneath.Dir, unfinished string) error {
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		pid, ours := strings.CutPrefix(name, unfinished)
+		number, err := strconv.Atoi(pid)
+		if !ours || err != nil || number != os.Getpid() && unix.Kill(number, 0) == nil {
+			continue
+		}
+		if err := dir.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveSecret removes what WriteSecret wrote; what is not there is no error.
+func RemoveSecret(root, file string) error {
+	dir, err := beneath.Open(root, path.Dir(file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := check(dir); err != nil {
+		return err
+	}
+	return dir.Remove(path.Base(file))
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -55,7 +58,7 @@ func TestOpen(t *testing.T) {
 func TestSecretIsNotWrittenThroughLinks(t *testing.T) {
 	root := memory(t)
 	must(t, os.Mkdir(filepath.Join(root, "run"), 0o755), os.WriteFile(filepath.Join(root, "other"), []byte("kept"), 0o644),
-		os.Symlink("../other", filepath.Join(root, "run/token")), os.Symlink("../other", filepath.Join(root, "run/.token.new")))
+		os.Symlink("../other", filepath.Join(root, "run/token")), os.Symlink("../other", filepath.Join(root, "run/.token.new-"+strconv.Itoa(os.Getpid()))))
 	must(t, WriteSecret(root, "/run/token", 4711, 4712, []byte("b.secret\n")))
 	text, err := os.ReadFile(filepath.Join(root, "other"))
 	if err != nil || string(text) != "kept" {
@@ -68,5 +71,37 @@ func TestSecretIsNotWrittenThroughLinks(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(root, "run"))
 	if err != nil || len(left) != 1 || strings.HasPrefix(left[0].Name(), ".") {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// What another process is about to write stays; what one that ended left does not.
+func TestSecretsOfTwoProcesses(t *testing.T) {
+	root := memory(t)
+	must(t, os.Mkdir(filepath.Join(root, "run"), 0o755))
+	ended := exec.Command("true")
+	must(t, ended.Run())
+	theirs, left := ".token.new-"+strconv.Itoa(os.Getppid()), ".token.new-"+strconv.Itoa(ended.Process.Pid)
+	for _, name := range []string{theirs, left, ".token.new-x"} {
+		must(t, os.WriteFile(filepath.Join(root, "run", name), []byte("b."), 0o600))
+	}
+	must(t, WriteSecret(root, "/run/token", 0, 0, []byte("b.secret\n")))
+	names := func() (names []string) {
+		found, err := os.ReadDir(filepath.Join(root, "run"))
+		must(t, err)
+		for _, one := range found {
+			names = append(names, one.Name())
+		}
+		return names
+	}
+	if want := []string{theirs, ".token.new-x", "token"}; !slices.Equal(names(), want) {
+		t.Errorf("%v, not %v", names(), want)
+	}
+	must(t, RemoveSecret(root, "/run/token"), RemoveSecret(root, "/run/token"), RemoveSecret(root, "/run/none/token"))
+	if slices.Contains(names(), "token") {
+		t.Error("it is there")
+	}
+	must(t, os.Chmod(filepath.Join(root, "run"), 0o777))
+	if err := RemoveSecret(root, "/run/token"); !errors.Is(err, errOthers) {
+		t.Errorf("in a folder of others: %v", err)
 	}
 }
