@@ -41,8 +41,9 @@ func (i *Installer) Handout(certificate string) (*Handout, error) {
 		return nil, err
 	case !ok:
 		return nil, ErrNotInstalled
-	case time.Now().After(found.leaf().NotAfter):
-		return nil, fmt.Errorf("certificate %s expired %s", certificate, found.leaf().NotAfter.Format(time.RFC3339))
+	}
+	if err := validAt(found.leaf(), time.Now()); err != nil {
+		return nil, fmt.Errorf("certificate %s %w", certificate, err)
 	}
 	h, err := handout(found)
 	if err != nil {
@@ -65,6 +66,16 @@ func (i *Installer) Handout(certificate string) (*Handout, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+func validAt(leaf *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("expired %s", leaf.NotAfter.Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("is not valid before %s", leaf.NotBefore.Format(time.RFC3339))
+	}
+	return nil
 }
 
 func handout(found *pair) (*Handout, error) {

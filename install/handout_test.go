@@ -105,3 +105,13 @@ func TestHandoutOfAKeyInTheTPM(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestValidAt(t *testing.T) {
+	now := time.Now()
+	leaf := &x509.Certificate{NotBefore: now, NotAfter: now.Add(time.Hour)}
+	for ahead, want := range map[time.Duration]bool{-time.Second: false, 0: true, time.Hour: true, time.Hour + time.Second: false} {
+		if err := validAt(leaf, now.Add(ahead)); (err == nil) != want {
+			t.Errorf("after %s: %v", ahead, err)
+		}
+	}
+}
