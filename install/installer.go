@@ -125,14 +125,19 @@ func (i *Installer) onRun(err error) bool {
 	return errors.As(err, &failed) && strings.HasPrefix(failed.Path, filepath.Join(i.root(), DefaultRunDir)+"/")
 }
 
-// makeStore makes the state directory and the folder of generations.
-func (i *Installer) makeStore() error {
+// makeState opens the state directory, made when missing.
+func (i *Installer) makeState() (*beneath.Dir, error) {
 	parent, err := beneath.Open(i.root(), filepath.Dir(i.stateDir()))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer parent.Close()
-	state, err := ownFolder(parent, filepath.Base(i.stateDir()))
+	return ownFolder(parent, filepath.Base(i.stateDir()))
+}
+
+// makeStore makes the state directory and the folder of generations.
+func (i *Installer) makeStore() error {
+	state, err := i.makeState()
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,14 @@ type Lock struct {
 // Lock takes the lock for several installations at once, see Under. Who else holds it is
 // ErrBusy.
 func (i *Installer) Lock() (*Lock, error) {
-	lock, err := i.lock()
+	state, err := i.makeState()
+	if err == nil {
+		err = state.Close()
+	}
+	if err != nil {
+		return nil, i.explainDisk(err)
+	}
+	lock, err := i.takeLock()
 	return lock, i.explainDisk(err)
 }
 
@@ -42,7 +49,7 @@ func (l *Lock) Close() error {
 	return l.file.Close()
 }
 
-// lock makes the state directory and takes the lock.
+// lock makes the folder of the set and takes the lock, if nobody has lent it.
 func (i *Installer) lock() (*Lock, error) {
 	if err := i.makeStore(); err != nil {
 		return nil, err
@@ -50,6 +57,10 @@ func (i *Installer) lock() (*Lock, error) {
 	if i.held != nil {
 		return &Lock{file: i.held.file, lent: true}, nil
 	}
+	return i.takeLock()
+}
+
+func (i *Installer) takeLock() (*Lock, error) {
 	path := filepath.Join(i.root(), i.stateDir(), lockName)
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW), flock.SetPermissions(0o600))
 	taken, err := lock.TryLock()

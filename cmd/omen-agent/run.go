@@ -50,7 +50,7 @@ func (*runCommand) Run(j *job) error {
 	b := j.beside()
 	defer b.run(j.ctx)()
 	d := daemon.Daemon{
-		Load: func() (daemon.Host, error) { return j.host(observer, b) }, Hold: c.Boot.Hold.Duration, Reload: hup,
+		Load: j.hosts(observer, b), Hold: c.Boot.Hold.Duration, Reload: hup,
 		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Fatal: lateTPM(c.TPM.Device),
 	}
 	return d.Run(j.ctx)
@@ -68,16 +68,23 @@ func lateTPM(device string) func(error) bool {
 	}
 }
 
-// host is this host, as it is configured now. Who observes it stays, and what runs beside.
-func (j *job) host(observer agent.Observer, b *beside) (daemon.Host, error) {
-	a, err := j.agent()
-	if err != nil {
-		return nil, err
+// hosts gives this host as it is configured at each call. It goes on where the one before
+// stopped; who observes it stays, and what runs beside.
+func (j *job) hosts(observer agent.Observer, b *beside) func() (daemon.Host, error) {
+	var before *agent.Agent
+	return func() (daemon.Host, error) {
+		a, err := j.agent()
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			a.Succeed(before)
+		}
+		before, a.Observer = a, observer
+		b.use(a)
+		a.WarnOfRivals(j.ctx)
+		return a, nil
 	}
-	a.Observer = observer
-	b.use(a)
-	a.WarnOfRivals(j.ctx)
-	return a, nil
 }
 
 var _ daemon.Host = (*agent.Agent)(nil)

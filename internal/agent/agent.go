@@ -63,7 +63,7 @@ func New(c *config.Config, log *slog.Logger) (*Agent, error) {
 		state:   filepath.Join(install.DefaultStateDir, stateFolder),
 		log:     log,
 		now:     time.Now,
-		memory:  memory{tpmTurn: semaphore.NewWeighted(1)},
+		memory:  memory{turn: semaphore.NewWeighted(1)},
 	}
 	var err error
 	if a.tpm, err = hostConfig(c.TPM); err != nil {

@@ -31,7 +31,7 @@ func (a *Agent) deployAll(ctx context.Context, orders []*order, outcome *Outcome
 	if a.switched != nil && slices.ContainsFunc(all, func(d *deployment) bool { return d.change != nil }) {
 		a.switched()
 	}
-	for _, d := range all {
+	for _, d := range quickFirst(all) {
 		if d.change != nil {
 			d.err = d.finish(ctx, outcome, w, d.name == a.sets()[0].name)
 		}
@@ -56,6 +56,18 @@ func (a *Agent) switchAll(ctx context.Context, lock *install.Lock, orders []*ord
 	return all
 }
 
+// quickFirst has those in front that are proven without a restart: they need not be in
+// doubt until the others are.
+func quickFirst(all []*deployment) []*deployment {
+	restarts := func(d *deployment) int {
+		if d.change == nil {
+			return 0
+		}
+		return min(len(d.change.Services()), 1)
+	}
+	return slices.SortedStableFunc(slices.Values(all), func(a, b *deployment) int { return restarts(a) - restarts(b) })
+}
+
 // finish restarts what reads a set, asks what is served and closes the change. first is of
 // the set that gives the outcome its generation.
 func (d *deployment) finish(ctx context.Context, outcome *Outcome, w *stopwatch, first bool) (err error) {
@@ -74,6 +86,7 @@ func (a *Agent) judgeAll(all []*deployment) error {
 	for _, d := range all {
 		if d.err == nil {
 			a.answer(d.set)
+			a.applyInPart()
 			continue
 		}
 		err := d.err

@@ -61,12 +61,11 @@ func (a *Agent) OpenBao() *bao.Client { return a.bao }
 func (a *Agent) TryLogin(ctx context.Context) (session *bao.Session, id attest.TPMID, err error) {
 	w := newStopwatch()
 	w.begin(StepTPM)
-	turn, err := a.openTPM(ctx, w.count)
+	prover, err := a.openTPM(ctx, w.count)
 	if err != nil {
 		return nil, "", at(StepTPM, "", err)
 	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", turn.Close())) }()
-	prover := turn.Prover
+	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
 	var orders []*order
 	if slices.ContainsFunc(a.config.Certificates, keptInTPM) {
 		orders = []*order{{cert: &config.Certificate{Name: "throw-away"}, mode: issuer.ModeResident}}

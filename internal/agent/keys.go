@@ -131,14 +131,19 @@ func (a *Agent) sealPolicy(ctx context.Context, prover *host.Prover) (issuer.Pol
 // Unseal puts the keys of the current set where their services read them, which a
 // reboot took away. It needs no network. It returns the names of the certificates.
 func (a *Agent) Unseal(ctx context.Context) (names []string, err error) {
-	turn, err := a.openTPM(ctx, nil)
+	end, err := a.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	prover, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", turn.Close())) }()
+	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
 	err = each(a.sets(), func(s set) error {
 		opened, err := s.install.Unseal(ctx, func(ctx context.Context, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {
-			return a.unsealKey(ctx, turn.Prover, text, leaf)
+			return a.unsealKey(ctx, prover, text, leaf)
 		})
 		names = append(names, opened...)
 		return err

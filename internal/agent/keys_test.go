@@ -54,13 +54,13 @@ func (k *keeper) obtainKeys(t *testing.T, orders []*order, between func()) (comm
 		t.Fatal(err)
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	if err := k.makeKeys(t.Context(), opened.Prover, orders); err != nil {
+	if err := k.makeKeys(t.Context(), opened, orders); err != nil {
 		return w.commands, err
 	}
 	if between != nil {
 		between()
 	}
-	if _, err := k.prove(t.Context(), opened.Prover, orders, nil, w); err != nil {
+	if _, err := k.prove(t.Context(), opened, orders, nil, w); err != nil {
 		return w.commands, err
 	}
 	request := issuer.Request{Name: "agent", CommonName: "agent.keylime.funlab.casa", Usage: issuer.ServerAuth, TTL: time.Hour}
@@ -69,7 +69,7 @@ func (k *keeper) obtainKeys(t *testing.T, orders []*order, between func()) (comm
 			return w.commands, err
 		}
 	}
-	return w.commands, k.seal(t.Context(), opened.Prover, orders)
+	return w.commands, k.seal(t.Context(), opened, orders)
 }
 
 // unsealOne gives a key back as at boot.
@@ -334,7 +334,7 @@ func TestKeysOfAnEndedContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := k.makeKeys(ctx, opened.Prover, orderKeys(issuer.ModeResident)); !errors.Is(err, context.Canceled) {
+	if err := k.makeKeys(ctx, opened, orderKeys(issuer.ModeResident)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 	if err := opened.Close(); err != nil {

@@ -5,11 +5,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"funlab.casa/omen/install"
-	"funlab.casa/omen/internal/config"
 )
 
 // Found is what a look at the installed sets found.
@@ -67,15 +67,20 @@ func (a *Agent) Look(ctx context.Context) (*Found, error) {
 		return nil, err
 	}
 	a.needs = a.unanswered(append(found, needs(causeStranger, strangers)...))
-	f := &Found{Status: status, Certificates: certificates(a.needs), Soon: a.soon}
+	f := &Found{Status: status, Soon: a.soon}
 	if len(a.needs) > 0 {
 		f.Renew = string(a.needs[0].cause)
+	}
+	if !a.reconfigured() {
+		f.Certificates = certificates(a.needs)
 	}
 	return f, nil
 }
 
-// unanswered are the needs for which no renewal was made in the last hour.
+// unanswered are the needs for which no renewal was made in the last hour. CAs that were
+// in order meanwhile have changed again.
 func (a *Agent) unanswered(all []need) []need {
+	maps.DeleteFunc(a.answered, func(n need, _ time.Time) bool { return n.cause == causeTrust && !slices.Contains(all, n) })
 	return slices.DeleteFunc(all, func(n need) bool {
 		at, known := a.answered[n]
 		return known && a.now().Sub(at) < betweenAnswers
@@ -95,13 +100,10 @@ func (a *Agent) answer(s set) {
 	}
 }
 
-// certificates are those of a list of needs, each once; none is all.
+// certificates are those that needs name, each once.
 func certificates(all []need) (names []string) {
 	for _, n := range all {
-		if n.certificate == "" {
-			return nil
-		}
-		if !slices.Contains(names, n.certificate) {
+		if n.certificate != "" && !slices.Contains(names, n.certificate) {
 			names = append(names, n.certificate)
 		}
 	}
@@ -163,17 +165,18 @@ func (a *Agent) pending() []string {
 			return nil
 		}
 	}
-	return a.issuedOf(wanted)
+	return a.configured(wanted)
 }
 
-// issuedOf are those of the names that the configuration has an issued certificate of,
-// each once.
-func (a *Agent) issuedOf(wanted []string) (names []string) {
-	for i := range a.config.Certificates {
-		c := &a.config.Certificates[i]
-		if c.Usage() != config.Root && slices.Contains(wanted, c.Name) {
-			names = append(names, c.Name)
+// configured are those of the names that the configuration has, each once; nil where one
+// of its sets beside them is not proven.
+func (a *Agent) configured(wanted []string) (names []string) {
+	for _, s := range a.sets() {
+		mine := slices.DeleteFunc(s.names(), func(name string) bool { return !slices.Contains(wanted, name) })
+		if current, err := s.install.Current(); err == nil && current.Unproven && len(mine) == 0 {
+			return nil
 		}
+		names = append(names, mine...)
 	}
 	return names
 }

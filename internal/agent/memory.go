@@ -13,7 +13,7 @@ import (
 // memory is what an agent knows beside its configuration, and what the agent of the
 // next configuration goes on with.
 type memory struct {
-	tpmTurn  *semaphore.Weighted    // of the loops of this process; nil where there is one
+	turn     *semaphore.Weighted    // of the loops of this process; nil where there is one
 	alarmed  map[raised]alarm.Level // at the last observation
 	unserved map[string]time.Time   // certificates that are not served, and since when
 	answered map[need]time.Time     // when a renewal was last made for what a look found

@@ -59,6 +59,11 @@ func (a *Agent) Enrol(ctx context.Context, only []string, ticket *TicketFile) (*
 
 // renew is the whole job, from the TPM to what is served.
 func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (outcome *Outcome, err error) {
+	end, err := a.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	if orders, err = a.withSpoiled(ctx, orders); err != nil {
 		return nil, err
 	}
@@ -81,12 +86,11 @@ func (a *Agent) renew(ctx context.Context, orders []*order, ticket *TicketFile, 
 // TPM is given up before services restart, which may use it themselves.
 func (a *Agent) obtain(ctx context.Context, orders []*order, ticket *TicketFile, w *stopwatch) (session *bao.Session, err error) {
 	w.begin(StepTPM)
-	turn, err := a.openTPM(ctx, w.count)
+	prover, err := a.openTPM(ctx, w.count)
 	if err != nil {
 		return nil, at(StepTPM, "", err)
 	}
-	defer func() { err = errors.Join(err, at(StepTPM, "", turn.Close())) }()
-	prover := turn.Prover
+	defer func() { err = errors.Join(err, at(StepTPM, "", prover.Close())) }()
 	w.begin(StepKey)
 	if err := a.chooseModes(ctx, prover, orders); err != nil {
 		return nil, err

@@ -14,14 +14,14 @@ import (
 )
 
 // openSealed gives a sealed key back for a set that is carried over or gone back
-// to. The TPM is opened for this one key.
+// to. The TPM is opened for this one key; who installs has the turn.
 func (a *Agent) openSealed(ctx context.Context, text []byte, leaf *x509.Certificate) (key install.KeyPEM, err error) {
-	turn, err := a.openTPM(ctx, nil)
+	prover, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, turn.Close()) }()
-	return a.unsealKey(ctx, turn.Prover, text, leaf)
+	defer func() { err = errors.Join(err, prover.Close()) }()
+	return a.unsealKey(ctx, prover, text, leaf)
 }
 
 func (a *Agent) unsealKey(ctx context.Context, prover *host.Prover, text []byte, leaf *x509.Certificate) (install.KeyPEM, error) {

@@ -11,14 +11,15 @@ import (
 )
 
 // signResident signs for a probe with a key in the TPM. The TPM is opened for this
-// one signature: the service that is asked may need it in between.
+// one signature: the service that is asked may need it in between. Who installs
+// has the turn.
 func (a *Agent) signResident(ctx context.Context, key, digest []byte) (signature []byte, err error) {
-	turn, err := a.openTPM(ctx, nil)
+	prover, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, turn.Close()) }()
-	storage, err := turn.Storage(ctx)
+	defer func() { err = errors.Join(err, prover.Close()) }()
+	storage, err := prover.Storage(ctx)
 	if err != nil {
 		return nil, err
 	}

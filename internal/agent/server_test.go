@@ -178,7 +178,7 @@ func newProver(t *testing.T, servers ...*server) *prover {
 	p := new(prover)
 	p.Agent = &Agent{
 		config: &config.Config{OpenBao: openbao}, bao: client, log: slog.New(slog.NewTextHandler(&p.logged, nil)),
-		state: filepath.Join(dir, "state"), now: time.Now, memory: memory{tpmTurn: semaphore.NewWeighted(1)},
+		state: filepath.Join(dir, "state"), now: time.Now, memory: memory{turn: semaphore.NewWeighted(1)},
 		tpm: host.Config{Device: tpmsim.Start(t).Device(), EventLog: eventLog, StateDir: filepath.Join(dir, "state")},
 	}
 	return p
@@ -203,7 +203,7 @@ func (p *prover) login(t *testing.T, ticket *TicketFile) (*bao.Session, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := p.prove(t.Context(), opened.Prover, []*order{{key: key}}, ticket, w)
+	session, err := p.prove(t.Context(), opened, []*order{{key: key}}, ticket, w)
 	if err := opened.Close(); err != nil {
 		t.Error(err)
 	}

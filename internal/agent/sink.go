@@ -39,28 +39,37 @@ func (a *Agent) Sinks() []config.Sink { return slices.Clone(a.config.Sinks) }
 // Origin says where tokens come from: what is got from another place is another token.
 func (a *Agent) Origin() string {
 	c := a.config.OpenBao
-	return fmt.Sprint(c.Addresses, c.CAFile, c.Namespace, c.AuthPath)
+	return fmt.Sprintf("%q", append(slices.Clone(c.Addresses), c.CAFile, c.TLSServerName, c.Namespace, c.AuthPath))
 }
 
-// DropSinks removes the tokens of sinks that were configured and are not any more. They
-// end by themselves; one that cannot be removed is tried again the next time.
+// DropSinks removes the tokens that were written for sinks that are not configured any
+// more. They end by themselves; one that cannot be removed is tried again the next time.
 func (a *Agent) DropSinks() {
 	all := a.recallSinks()
 	known := len(all)
-	for file := range all {
+	for file, s := range all {
 		if slices.ContainsFunc(a.config.Sinks, func(s config.Sink) bool { return s.File == file }) {
 			continue
 		}
-		if err := rundir.RemoveSecret(a.root(), file); err != nil {
+		if err := a.dropToken(s); err != nil {
 			a.log.Warn("the token of a sink that is configured no more is not removed", "file", file, "error", err)
 			continue
 		}
-		a.log.Info("sink is configured no more, its token is removed", "file", file)
 		delete(all, file)
 	}
 	if len(all) < known {
 		a.keepSinks(all)
 	}
+}
+
+// dropToken removes what was written for a sink: a file that nothing was written to is
+// another's.
+func (a *Agent) dropToken(s SinkStatus) error {
+	if s.Until.IsZero() {
+		return nil
+	}
+	a.log.Info("sink is configured no more, its token is removed", "file", s.File)
+	return rundir.RemoveSecret(a.root(), s.File)
 }
 
 func (a *Agent) keepSinks(all map[string]SinkStatus) {

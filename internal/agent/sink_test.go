@@ -177,7 +177,7 @@ func TestSinkKeepsItsToken(t *testing.T) {
 // A login waits while a renewal has the TPM, longer than for a stranger.
 func TestLoginWaitsItsTurn(t *testing.T) {
 	p, sink := sinkOf(t, newServer(t), filepath.Join(inMemory(t), "token"))
-	taken, err := p.openTPM(t.Context(), nil)
+	end, err := p.takeTurn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,15 +194,49 @@ func TestLoginWaitsItsTurn(t *testing.T) {
 			}
 		})
 	}
-	after := &Agent{memory: memory{tpmTurn: semaphore.NewWeighted(1)}} // of the next configuration
+	after := &Agent{memory: memory{turn: semaphore.NewWeighted(1)}} // of the next configuration
 	after.Succeed(p.Agent)
-	if after.tpmTurn.TryAcquire(1) {
+	if _, ours := after.hasTurn(); ours {
 		t.Error("two agents of one process open the TPM at once")
 	}
-	if err := taken.Close(); err != nil {
-		t.Error(err)
+	if p.condition(t.Context()) != nil {
+		t.Error("a look opens the TPM beside a renewal")
 	}
+	end()
 	wait.Wait()
+}
+
+// A file that a token was never written to is another's, also when the configuration
+// named it by mistake.
+func TestSinkThatWasNeverFilled(t *testing.T) {
+	file := filepath.Join(inMemory(t), "theirs")
+	if err := os.WriteFile(file, []byte("another token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, sink := sinkOf(t, newServer(t), file)
+	p.config.Sinks[0].Owner, sink.Owner = "no-such-user", "no-such-user"
+	if _, err := p.FillSink(t.Context(), sink); err == nil {
+		t.Fatal("filled")
+	}
+	p.config.Sinks = nil
+	p.DropSinks()
+	if !isThere(file) || len(p.recallSinks()) > 0 {
+		t.Errorf("it is gone, or remembered: %v", p.recallSinks())
+	}
+}
+
+// Tokens of one place are told from those of another.
+func TestOrigin(t *testing.T) {
+	seen := map[string]bool{}
+	for _, o := range []config.OpenBao{
+		{AuthPath: "team/tpm"}, {Namespace: "team/", AuthPath: "tpm"}, {Addresses: []string{"a", "b"}}, {Addresses: []string{"a b"}}, {TLSServerName: "x"}, {CAFile: "x"},
+	} {
+		a := &Agent{config: &config.Config{OpenBao: o}}
+		if seen[a.Origin()] {
+			t.Errorf("%+v: %s again", o, a.Origin())
+		}
+		seen[a.Origin()] = true
+	}
 }
 
 // The token of a sink that is configured no more goes, another file of the folder stays.

@@ -91,12 +91,17 @@ func (a *Agent) unservedSince(certificate string) time.Time {
 // condition is how the TPM is, nil where it cannot be asked: it may be in use,
 // and a renewal will say so.
 func (a *Agent) condition(ctx context.Context) *host.Condition {
-	turn, err := a.openTPM(ctx, nil)
+	end, ours := a.hasTurn()
+	if !ours {
+		return nil
+	}
+	defer end()
+	prover, err := a.openTPM(ctx, nil)
 	if err != nil {
 		return nil
 	}
-	found, err := turn.Condition(ctx)
-	if err = errors.Join(err, turn.Close()); err != nil {
+	found, err := prover.Condition(ctx)
+	if err = errors.Join(err, prover.Close()); err != nil {
 		a.log.Debug("the TPM cannot be asked how it is", "error", err)
 		return nil
 	}

@@ -8,36 +8,35 @@ import (
 	"funlab.casa/omen/attest/host"
 )
 
-// A turn is the TPM, open to one loop of this process.
-type turn struct {
-	*host.Prover
-	end func()
+// takeTurn waits until no other loop of this process has the TPM in use for long: a
+// renewal, from its keys until they are served, or a login beside it. Other processes are none of
+// its business: what they find is a TPM that is in use, or one that the kernel shares.
+// The turn ends when end is called.
+func (a *Agent) takeTurn(ctx context.Context) (end func(), err error) {
+	if a.turn == nil {
+		return func() {}, nil
+	}
+	if err := a.turn.Acquire(ctx, 1); err != nil {
+		return nil, at(StepTPM, "", err)
+	}
+	return func() { a.turn.Release(1) }, nil
 }
 
-// openTPM opens the TPM when no other loop of this process has it open: a renewal, a
-// login beside it, a look. Other processes are none of its business: what they find is
-// a TPM that is in use, or one that the kernel shares. observe hears of each command; nil:
-// nobody does.
-func (a *Agent) openTPM(ctx context.Context, observe func(command string)) (*turn, error) {
-	end := func() {}
-	if a.tpmTurn != nil {
-		if err := a.tpmTurn.Acquire(ctx, 1); err != nil {
-			return nil, err
-		}
-		end = func() { a.tpmTurn.Release(1) }
+// hasTurn takes the turn where nobody has it.
+func (a *Agent) hasTurn() (end func(), ok bool) {
+	switch {
+	case a.turn == nil:
+		return func() {}, true
+	case a.turn.TryAcquire(1):
+		return func() { a.turn.Release(1) }, true
 	}
+	return nil, false
+}
+
+// openTPM opens the TPM for whoever has the turn. observe hears of each command; nil:
+// nobody does.
+func (a *Agent) openTPM(ctx context.Context, observe func(command string)) (*host.Prover, error) {
 	config := a.tpm
 	config.Observe = observe
-	prover, err := host.Open(ctx, config)
-	if err != nil {
-		end()
-		return nil, err
-	}
-	return &turn{prover, end}, nil
-}
-
-// Close ends the turn.
-func (t *turn) Close() error {
-	defer t.end()
-	return t.Prover.Close()
+	return host.Open(ctx, config)
 }

@@ -118,7 +118,7 @@ func (s *Sinks) take(host Tokens) {
 				k = old
 				k.opened = min(k.opened, s.clock.Elapsed()+atLeast)
 			} else if old.sink.File == sink.File {
-				k.opened = old.opened
+				k.opened = min(old.opened, s.clock.Elapsed()+atLeast)
 			}
 		}
 		k.pace = newPace(tokenNotKept)

@@ -207,6 +207,14 @@ func TestSinksOfAnotherConfiguration(t *testing.T) {
 			if last.count(renamed) != 1 || p.count(gone) != 1 || last.dropped != 1 {
 				t.Errorf("%d and %d attempts, dropped %d times", last.count(renamed), p.count(gone), last.dropped)
 			}
+			corrected := newPurse(t, 15*time.Minute, config.Sink{Role: "another", File: stays.File})
+			s.Use(refuses{newPurse(t, 0, stays), stays.File})
+			after(2 * time.Minute)
+			s.Use(corrected)
+			after(time.Minute)
+			if corrected.count(stays) != 1 {
+				t.Error("what was refused and is corrected waits longer than a minute")
+			}
 			elsewhere := newPurse(t, 15*time.Minute, renamed)
 			elsewhere.origin = "another OpenBao"
 			s.Use(elsewhere)

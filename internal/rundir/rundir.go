@@ -76,11 +76,8 @@ func WriteSecret(root, file string, uid, gid int, content []byte) error {
 		return err
 	}
 	defer dir.Close()
-	switch memory, err := dir.InMemory(); {
-	case err != nil:
+	if err := inMemory(dir); err != nil {
 		return err
-	case !memory:
-		return remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
 	}
 	unfinished := "." + path.Base(file) + ".new-"
 	if err := sweep(dir, unfinished); err != nil {
@@ -116,7 +113,8 @@ func sweep(dir *beneath.Dir, unfinished string) error {
 	return nil
 }
 
-// RemoveSecret removes what WriteSecret wrote; what is not there is no error.
+// RemoveSecret removes what WriteSecret wrote, which is in memory; what is not there is
+// no error, also where nothing may be removed.
 func RemoveSecret(root, file string) error {
 	dir, err := beneath.Open(root, path.Dir(file))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,8 +124,19 @@ func RemoveSecret(root, file string) error {
 		return err
 	}
 	defer dir.Close()
-	if err := check(dir); err != nil {
+	if info, err := dir.Stat(path.Base(file)); err != nil || info.Kind == beneath.Absent {
+		return err
+	}
+	if err := errors.Join(check(dir), inMemory(dir)); err != nil {
 		return err
 	}
 	return dir.Remove(path.Base(file))
+}
+
+func inMemory(dir *beneath.Dir) error {
+	memory, err := dir.InMemory()
+	if err == nil && !memory {
+		err = remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
+	}
+	return err
 }

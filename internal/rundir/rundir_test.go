@@ -100,7 +100,7 @@ func TestSecretsOfTwoProcesses(t *testing.T) {
 	if slices.Contains(names(), "token") {
 		t.Error("it is there")
 	}
-	must(t, os.Chmod(filepath.Join(root, "run"), 0o777))
+	must(t, WriteSecret(root, "/run/token", 0, 0, []byte("b.secret\n")), os.Chmod(filepath.Join(root, "run"), 0o777))
 	if err := RemoveSecret(root, "/run/token"); !errors.Is(err, errOthers) {
 		t.Errorf("in a folder of others: %v", err)
 	}
