@@ -103,10 +103,33 @@ func TestRun(t *testing.T) {
 	d = startRun(ctx, t, m.Host)
 	awaitLog(ctx, t, m.Host, `level=ERROR msg="refused; an operator has to change something"`)
 	awaitLog(ctx, t, m.Host, "refused: boot-policy")
+	m.tellsOnce(ctx, t, d)
 	if code := d.terminate(ctx, t); code != 0 {
 		t.Errorf("after TERM the exit code is %d", code)
 	}
 	m.wantLeaf(ctx, t, leaf)
+}
+
+// tellsOnce: an alarm that was told is not told again because the configuration is read.
+func (m *machine) tellsOnce(ctx context.Context, t *testing.T, d *daemon) {
+	t.Helper()
+	const alarm, read = "msg=alarm event=alarm kind=not-installed", `msg="configuration read"`
+	for range 2 { // the second is heard when what follows the first is done
+		before := strings.Count(string(check(m.ReadFile(runLog))(t)), read)
+		d.signal(ctx, t, "HUP")
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		must(t, world.Await(ctx, func(context.Context) error {
+			text, err := m.ReadFile(runLog)
+			if err == nil && strings.Count(string(text), read) == before {
+				err = errors.New("the configuration is not read")
+			}
+			return err
+		}))
+	}
+	if text := string(check(m.ReadFile(runLog))(t)); strings.Count(text, alarm) != 1 {
+		t.Errorf("told %d times:\n%s", strings.Count(text, alarm), text)
+	}
 }
 
 // reload has a daemon that runs read its configuration again: one that is wrong, and one
