@@ -11,9 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -36,7 +39,7 @@ func (h *host) contents(dir string) map[string]string {
 	for path, text := range h.snapshot(dir) {
 		found[strings.TrimPrefix(path, h.path(dir))] = text
 	}
-	delete(found, "/"+manifestName)
+	delete(found, "/"+generation.ManifestName)
 	return found
 }
 
@@ -100,7 +103,7 @@ func TestFolderThatIsNotTakenOver(t *testing.T) {
 			h.must(os.Link(h.path("etc/keylime/certs/verifier.key"), h.path("etc/keylime/verifier.key")))
 		},
 		"folder":    func(h *host) { h.mkdir("etc/keylime/certs/old") },
-		"too large": func(h *host) { h.write("etc/keylime/certs/x.pem", strings.Repeat("#", maxFile+1), 0o600) },
+		"too large": func(h *host) { h.write("etc/keylime/certs/x.pem", strings.Repeat("#", keypair.MaxFile+1), 0o600) },
 		"empty":     func(h *host) { h.write("etc/keylime/certs/verifier.crt.new", "", 0o600) },
 		"no PEM":    func(h *host) { h.write("etc/keylime/certs/notes.txt", "remember the milk", 0o600) },
 		"bad PEM": func(h *host) {
@@ -137,7 +140,7 @@ func TestFolderThatIsNotTakenOver(t *testing.T) {
 }
 
 func (h *host) many() {
-	for at := range maxFiles {
+	for at := range record.MaxFiles {
 		h.write("etc/keylime/certs/"+strings.Repeat("x", at/26+1)+string(rune('a'+at%26)), "x", 0o600)
 	}
 }
@@ -181,7 +184,7 @@ func (h *host) begin() *Change {
 	lock, err := h.installer.lock()
 	h.must(err)
 	c := newChange(h.installer, lock)
-	opened, err := openStore(h.installer.root(), h.installer.stateDir(), KeylimeSet)
+	opened, err := generation.Open(h.installer.root(), h.installer.stateDir(), KeylimeSet.Name)
 	h.must(err)
 	c.store = &opened
 	c.config, _, err = h.installer.openConfig()
@@ -206,9 +209,9 @@ func TestCrashAfterTheExchange(t *testing.T) {
 	c := h.begin()
 	copied, folder, err := c.copyFolder()
 	h.must(err)
-	h.must(c.store.switchTo(folder.Generation))
-	h.must(c.config.Symlink(h.installer.linkTarget(), KeylimeSet.parkedLink()))
-	h.must(c.config.Exchange(KeylimeSet.parkedLink(), keylime.CertsName))
+	h.must(c.store.SwitchTo(folder.Generation))
+	h.must(c.config.Symlink(h.installer.linkTarget(), ".certs.omen"))
+	h.must(c.config.Exchange(".certs.omen", keylime.CertsName))
 	h.must(c.release())
 	if len(copied) != 5 {
 		t.Fatalf("copied %d files", len(copied))
@@ -229,11 +232,11 @@ func TestFolderOnALowerLayer(t *testing.T) {
 	before := h.contents("etc/keylime/certs")
 	cell.Cover(t, h.path("etc"), filepath.Join(root, "layers"))
 	c := h.begin()
-	h.must(c.config.Symlink("x", KeylimeSet.parkedLink()))
-	if err := c.config.Exchange(KeylimeSet.parkedLink(), keylime.CertsName); err == nil {
+	h.must(c.config.Symlink("x", ".certs.omen"))
+	if err := c.config.Exchange(".certs.omen", keylime.CertsName); err == nil {
 		t.Fatal("this overlay exchanges; the test shows nothing")
 	}
-	if err := c.config.Rename(keylime.CertsName, KeylimeSet.parkedFolder()); err == nil {
+	if err := c.config.Rename(keylime.CertsName, ".certs.omen-old"); err == nil {
 		t.Fatal("this overlay renames; the test shows nothing")
 	}
 	h.must(c.release())

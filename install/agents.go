@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
@@ -91,7 +92,7 @@ func (i *Installer) newWatch(ctx context.Context, p *plan, tenant *member, files
 	if signer, ok := own.PrivateKey.(crypto.Signer); ok {
 		own.PrivateKey = &oneByOne{signer: signer}
 	}
-	ca, _ := file(files, keylime.BundleFile)
+	ca, _ := fileset.Find(files, keylime.BundleFile)
 	w := &watch{installer: i, patience: patience, tenant: tenant.item.Name, own: *own, bundle: ca.Content}
 	if w.verifier, err = w.client(ctx, p, tenant, files, keylime.Verifier); err != nil {
 		return nil, err

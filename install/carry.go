@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -45,15 +47,15 @@ func (c *Change) spoiled(ctx context.Context, items []Item) ([]Spoiled, error) {
 	if err != nil || !c.ours(c.was) {
 		return nil, err
 	}
-	_, damage, err := c.store.inspect(c.was)
+	_, damage, err := c.store.Inspect(c.was)
 	if err != nil {
 		return nil, err
 	}
 	var all []Spoiled
 	for _, item := range items {
 		cause := spoilt(damage, item.Name)
-		if sealed, is := file(files, item.Name+sealedSuffix); cause == nil && is && !plainFits(files, item.Name) {
-			cause = c.store.unseal(ctx, c.was, files, sealed, c.installer.Open)
+		if sealed, is := fileset.Find(files, item.Name+fileset.SealedSuffix); cause == nil && is && !fileset.PlainFits(files, item.Name) {
+			cause = c.store.UnsealOne(ctx, c.was, files, sealed, c.installer.Open)
 		}
 		if onDisk(cause) {
 			return nil, cause
@@ -77,10 +79,10 @@ func spoilt(damage []Damage, certificate string) error {
 // fitToCarry refuses to carry what somebody has changed, opens sealed keys that are
 // not there in plain, and gives every file the mode and the owner that we gave it.
 func (c *Change) fitToCarry(ctx context.Context, before []beneath.File) ([]beneath.File, error) {
-	if c.was == none {
+	if c.was == record.None {
 		return before, nil
 	}
-	m, damage, err := c.store.inspect(c.was)
+	m, damage, err := c.store.Inspect(c.was)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (c *Change) fitToCarry(ctx context.Context, before []beneath.File) ([]benea
 	}
 	before = slices.Clone(before)
 	for at := range before {
-		if e := m.entry(before[at].Name); e != nil {
+		if e := m.Entry(before[at].Name); e != nil {
 			before[at].Mode, before[at].UID, before[at].GID = e.Mode, e.UID, e.GID
 		}
 	}
@@ -114,18 +116,18 @@ func (c *Change) fit(ctx context.Context, before []beneath.File, damage []Damage
 	for at := range before {
 		f := &before[at]
 		switch f.Name {
-		case name + sealedSuffix:
+		case name + fileset.SealedSuffix:
 			f.UID, f.GID = m.owner.UID, m.owner.GID
 		case name + ".key":
 			f.UID, f.GID = m.owner.UID, m.owner.GID
 			if m.item.general() {
 				f.Mode = m.keyMode()
 			}
-			if !isSealed(before, f.Name) || plainFits(before, name) {
+			if !fileset.IsSealed(before, f.Name) || fileset.PlainFits(before, name) {
 				continue
 			}
-			sealed, _ := file(before, name+sealedSuffix)
-			key, err := openSealed(ctx, before, sealed, c.installer.Open)
+			sealed, _ := fileset.Find(before, name+fileset.SealedSuffix)
+			key, err := fileset.Unseal(ctx, before, sealed, c.installer.Open)
 			if err != nil {
 				return err
 			}
@@ -136,13 +138,13 @@ func (c *Change) fit(ctx context.Context, before []beneath.File, damage []Damage
 }
 
 // carry leaves out of the set before what is replaced and what is spoilt: see
-// store.read. What the key of a certificate comes back from goes with the key.
+// generation.Store.Read. What the key of a certificate comes back from goes with the key.
 func (c *Change) carry(before, files []beneath.File) []beneath.File {
 	return slices.DeleteFunc(slices.Clone(before), func(old beneath.File) bool {
-		_, replaced := file(files, old.Name)
-		if name, sealed := strings.CutSuffix(old.Name, sealedSuffix); sealed {
-			key, found := file(before, name+".key")
-			_, renewed := file(files, name+".key")
+		_, replaced := fileset.Find(files, old.Name)
+		if name, sealed := strings.CutSuffix(old.Name, fileset.SealedSuffix); sealed {
+			key, found := fileset.Find(before, name+".key")
+			_, renewed := fileset.Find(files, name+".key")
 			return replaced || renewed || !found || len(key.Content) == 0
 		}
 		return replaced || len(old.Content) == 0

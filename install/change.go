@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/place"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/install/service"
 )
@@ -21,7 +24,7 @@ import (
 type Change struct {
 	installer *Installer
 	lock      *Lock
-	store     *store
+	store     *generation.Store
 	config    *beneath.Dir
 	plan      *plan
 	was       int  // the set that was current
@@ -30,15 +33,15 @@ type Change struct {
 	fresh     bool // this set was not there before
 	begun     bool // something may have been written
 	linkMade  bool
-	outputs   []output // links made
-	found     *found   // how the host was before us, nil before it is known
-	before    *found   // the same, as it stands on the disk without this change
-	adopted   bool     // the folder of people is a generation now
-	torn      bool     // that failed, and the folder is not whole any more
-	earlier   *journal // of a change that was not proven, nil for none
-	unknown   bool     // there was such a journal, and it cannot be read
-	journal   *journal // of this change, on the disk
-	madeRoom  bool     // the directory that the link stands in was not there
+	outputs   []record.Link   // links made
+	found     *record.Found   // how the host was before us, nil before it is known
+	before    *record.Found   // the same, as it stands on the disk without this change
+	adopted   bool            // the folder of people is a generation now
+	torn      bool            // that failed, and the folder is not whole any more
+	earlier   *record.Journal // of a change that was not proven, nil for none
+	unknown   bool            // there was such a journal, and it cannot be read
+	journal   *record.Journal // of this change, on the disk
+	madeRoom  bool            // the directory that the link stands in was not there
 	written   []keylime.Written
 	applied   int            // how many of them may be on the disk
 	switched  service.Moment // 0 is not known
@@ -54,7 +57,7 @@ func (c *Change) Generation() int { return c.number }
 
 // Before is the number of the set that RollBack goes back to; false when there
 // is none.
-func (c *Change) Before() (int, bool) { return c.previous, c.previous != none }
+func (c *Change) Before() (int, bool) { return c.previous, c.previous != record.None }
 
 // Services names the services that Reload restarts, in order: those of which a
 // certificate, the CA bundle or the configuration changed.
@@ -76,7 +79,7 @@ func (c *Change) install(ctx context.Context, items []Item) error {
 	if err != nil {
 		return err
 	}
-	if c.earlier.unsettled() {
+	if c.earlier.Unsettled() {
 		if before, err = c.takeBackEarlier(); err != nil {
 			return err
 		}
@@ -84,7 +87,7 @@ func (c *Change) install(ctx context.Context, items []Item) error {
 	if c.plan, err = i.makePlan(ctx, items); err != nil {
 		return err
 	}
-	settled := none // of which the agent's version is no question any more
+	settled := record.None // of which the agent's version is no question any more
 	if c.ours(c.was) {
 		settled = c.was
 	}
@@ -104,7 +107,7 @@ func (c *Change) install(ctx context.Context, items []Item) error {
 // proven, what was found. It returns the current set.
 func (c *Change) look() ([]beneath.File, error) {
 	i := c.installer
-	opened, err := openStore(i.root(), i.stateDir(), i.set())
+	opened, err := generation.Open(i.root(), i.stateDir(), i.set().Name)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,7 @@ func (c *Change) look() ([]beneath.File, error) {
 	if c.found, err = c.readFound(); err != nil {
 		return nil, err
 	}
-	if err := c.found.moved(c.set().Folder); err != nil {
+	if err := c.found.Moved(c.set().Folder); err != nil {
 		return nil, err
 	}
 	c.before = c.found
@@ -131,13 +134,13 @@ func (c *Change) look() ([]beneath.File, error) {
 // currentSet reads the set that is current; a link to a set that is gone counts
 // as none.
 func (c *Change) currentSet() ([]beneath.File, int, error) {
-	number, err := c.store.current()
-	if err != nil || number == none {
-		return nil, none, err
+	number, err := c.store.Current()
+	if err != nil || number == record.None {
+		return nil, record.None, err
 	}
-	files, err := c.store.read(number)
+	files, err := c.store.Read(number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, none, nil
+		return nil, record.None, nil
 	}
 	return files, number, err
 }
@@ -149,12 +152,12 @@ func (c *Change) write(ctx context.Context, before []beneath.File) error {
 	if err := c.sweep(); err != nil {
 		return err
 	}
-	state, err := c.stateOfCerts()
+	state, err := c.place().State()
 	if err != nil {
 		return err
 	}
-	var folder *foundFolder
-	if state == certsFolder {
+	var folder *record.Folder
+	if state == place.Filled {
 		before, folder, err = c.copyFolder()
 	} else {
 		before, err = c.fitToCarry(ctx, before)
@@ -186,12 +189,12 @@ func (c *Change) write(ctx context.Context, before []beneath.File) error {
 
 // add writes the new set.
 func (c *Change) add(files []beneath.File) error {
-	next, err := c.store.next()
+	next, err := c.store.Next()
 	if err != nil {
 		return err
 	}
 	next = max(next, 1) // 0 is for what people had installed
-	if err := c.store.write(next, files, c.plan.dropIns...); err != nil {
+	if err := c.store.Write(next, files, c.plan.dropIns...); err != nil {
 		return err
 	}
 	c.number, c.fresh = next, true
@@ -212,12 +215,14 @@ func (c *Change) prepare() error {
 
 // turn switches: current to the new set, the link where there is none, the
 // drop-ins to the new settings.
-func (c *Change) turn(state certsState) error {
-	if err := c.store.switchTo(c.number); err != nil {
+func (c *Change) turn(state place.State) error {
+	if err := c.store.SwitchTo(c.number); err != nil {
 		return err
 	}
-	if state == certsAbsent {
-		if err := c.makeLink(); err != nil {
+	if state == place.Absent {
+		made, err := c.place().Link()
+		c.linkMade = made
+		if err != nil {
 			return err
 		}
 	}
@@ -265,17 +270,17 @@ func (c *Change) compose(before []beneath.File) ([]beneath.File, error) {
 	if files, err = c.addForms(files, before); err != nil {
 		return nil, err
 	}
-	files = append(files, c.carry(withoutForms(c.withoutOutputs(before)), files)...)
-	if len(files) > maxFiles { // it could be written, and never be read again
-		return nil, remedy.Errorf(c.set().tidyHint(), "the set would have %d files, at most %d", len(files), maxFiles)
+	files = append(files, c.carry(fileset.WithoutForms(c.withoutOutputs(before)), files)...)
+	if len(files) > record.MaxFiles { // it could be written, and never be read again
+		return nil, remedy.Errorf(c.place().TidyHint(), "the set would have %d files, at most %d", len(files), record.MaxFiles)
 	}
 	return files, nil
 }
 
 func (m member) files() []beneath.File {
 	files := []beneath.File{
-		{Name: m.item.Name + ".crt", Mode: certMode, UID: os.Geteuid(), GID: os.Getegid(), Content: m.fresh.chainPEM()},
-		{Name: m.item.Name + ".key", Mode: m.keyMode(), UID: m.owner.UID, GID: m.owner.GID, Content: m.fresh.key},
+		fileset.Public(m.item.Name+".crt", m.fresh.ChainPEM()),
+		{Name: m.item.Name + ".key", Mode: m.keyMode(), UID: m.owner.UID, GID: m.owner.GID, Content: m.fresh.Key},
 	}
 	if m.item.Sealed != nil {
 		files = append(files, sealedFile(m))
@@ -288,7 +293,7 @@ func (m member) files() []beneath.File {
 func (c *Change) concerned(before, files []beneath.File) []served {
 	other := map[string]bool{}
 	for _, name := range []string{keylime.BundleFile, keylime.ClientsBundleFile, keylime.RootFile} {
-		other[name] = otherBundle(before, files, name)
+		other[name] = fileset.OtherCertificates(before, files, name)
 	}
 	var services []served
 	for _, s := range c.plan.services {
@@ -312,7 +317,7 @@ func (c *Change) toldAnew(s served) bool {
 func (c *Change) Close() error {
 	var err error
 	if !c.rolled {
-		err = c.store.prune(c.number, c.previous, c.found.byHand())
+		err = c.store.Prune(c.number, c.previous, c.found.ByHand())
 	}
 	return errors.Join(err, c.release())
 }
@@ -325,7 +330,7 @@ func (c *Change) release() error {
 		c.config.Close()
 	}
 	if c.store != nil {
-		c.store.close()
+		c.store.Close()
 	}
 	return c.lock.Close()
 }

@@ -5,45 +5,13 @@ package install
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 )
-
-// told is what a component was told when a set was installed: enough to tell it
-// again.
-type told struct {
-	Profile  string            `json:"profile"`
-	Mode     keylime.Mode      `json:"mode,omitempty"`
-	Settings []keylime.Setting `json:"settings"`
-	UID      int               `json:"uid"`
-	GID      int               `json:"gid"`
-	Groups   []int             `json:"groups,omitempty"`
-}
-
-func (t told) check() error {
-	if !profileName.MatchString(t.Profile) || len(t.Settings) > maxEntries || len(t.Groups) > maxFiles || t.UID < 0 || t.GID < 0 {
-		return fmt.Errorf("record of impossible settings of %q", t.Profile)
-	}
-	return nil
-}
-
-func tell(drops []keylime.DropIn) []told {
-	var all []told
-	for _, d := range drops {
-		all = append(all, told{Profile: d.Profile.Name, Mode: d.Mode, Settings: d.Settings, UID: d.UID, GID: d.GID, Groups: d.Groups})
-	}
-	return all
-}
-
-// again is the drop-in of what was told; false for a profile that is not known.
-func (t told) again() (keylime.DropIn, bool) {
-	profile, known := keylime.Find(t.Profile)
-	return keylime.DropIn{Profile: profile, Mode: t.Mode, Settings: t.Settings, UID: t.UID, GID: t.GID, Groups: t.Groups}, known
-}
 
 func folderOf(component string) string { return component + ".conf.d" }
 
@@ -57,7 +25,7 @@ func readDropIn(config *beneath.Dir, component string) (*keylime.Entry, error) {
 		return nil, err
 	}
 	defer conf.Close()
-	f, err := conf.Read(keylime.DropInFile, maxFile)
+	f, err := conf.Read(keylime.DropInFile, keypair.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -101,7 +69,7 @@ func (c *Change) leave(component string) (keylime.Written, error) {
 	if err != nil {
 		return w, err
 	}
-	stood, _ := c.found.dropIn(component)
+	stood, _ := c.found.DropIn(component)
 	if stood == nil {
 		return w, nil
 	}

@@ -10,8 +10,12 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/record"
 )
 
 // Installed is the current set.
@@ -54,11 +58,11 @@ func (i *Installer) Current() (*Installed, error) {
 	}
 	for _, f := range files {
 		name, isCert := strings.CutSuffix(f.Name, ".crt")
-		_, _, isForm := formIn(files, f.Name)
+		_, isForm := fileset.FormOf(files, f.Name)
 		if !isCert || isForm || f.Name == keylime.BundleFile || f.Name == keylime.ClientsBundleFile {
 			continue
 		}
-		chain, err := parseCertificates(f.Content)
+		chain, err := keypair.ParseCertificates(f.Content)
 		if err == nil && len(chain) == 0 {
 			err = errors.New("no certificate in it")
 		}
@@ -67,8 +71,8 @@ func (i *Installer) Current() (*Installed, error) {
 			continue
 		}
 		described := describe(name, chain[0])
-		described.KeyPlace, described.Sealed = keyPlace(files, name)
-		key, _ := file(files, name+".key")
+		described.KeyPlace, described.Sealed = fileset.KeyPlace(files, name)
+		key, _ := fileset.Find(files, name+".key")
 		described.NotGiven = described.KeyPlace == KeySealed && len(key.Content) == 0
 		result.Certificates = append(result.Certificates, described)
 	}
@@ -78,16 +82,16 @@ func (i *Installer) Current() (*Installed, error) {
 // doubts are what speaks against a set: that it was never proven, and what somebody
 // else did to it.
 func (i *Installer) doubts(number int) (unproven bool, damage []Damage, err error) {
-	s, err := openStore(i.root(), i.stateDir(), i.set())
+	s, err := generation.Open(i.root(), i.stateDir(), i.set().Name)
 	if err != nil {
 		return false, nil, err
 	}
-	defer s.close()
-	journal, err := s.dir.Stat(journalName)
+	defer s.Close()
+	journal, err := s.Dir.Stat(record.JournalName)
 	if err != nil {
 		return false, nil, err
 	}
-	_, damage, err = s.inspect(number)
+	_, damage, err = s.Inspect(number)
 	return journal.Kind != beneath.Absent, damage, err
 }
 

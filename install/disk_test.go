@@ -16,8 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -105,21 +108,21 @@ func TestDiskReadOnly(t *testing.T) {
 // starts would, while the set changes a thousand times.
 func TestNoReaderSeesAMixture(t *testing.T) {
 	h := newHost(t)
-	h.must(h.installer.makeStore())
-	s, err := openStore(h.root, DefaultStateDir, KeylimeSet)
+	h.must(generation.Make(h.root, DefaultStateDir, KeylimeSet.Name))
+	s, err := generation.Open(h.root, DefaultStateDir, KeylimeSet.Name)
 	h.must(err)
-	defer s.close()
+	defer s.Close()
 	var items []Item
 	for range 8 {
 		items = append(items, h.item("tenant", keylime.Tenant))
 	}
 	switched := func(number int) {
 		item := items[number%len(items)]
-		h.must(s.write(number, []beneath.File{
-			{Name: "tenant.crt", Mode: certMode, Content: item.Chain}, {Name: "tenant.key", Mode: keyMode, Content: item.Key},
+		h.must(s.Write(number, []beneath.File{
+			{Name: "tenant.crt", Mode: 0o644, Content: item.Chain}, {Name: "tenant.key", Mode: fileset.KeyMode, Content: item.Key},
 		}))
-		h.must(s.switchTo(number))
-		h.must(s.prune(number, number-1))
+		h.must(s.SwitchTo(number))
+		h.must(s.Prune(number, number-1))
 	}
 	switched(1)
 	var stop atomic.Bool
@@ -162,7 +165,7 @@ func loadOnce(path string) error {
 			return err
 		}
 		opened := os.NewFile(uintptr(file), name)
-		texts[at] = make([]byte, maxFile)
+		texts[at] = make([]byte, keypair.MaxFile)
 		size, err := opened.Read(texts[at])
 		opened.Close()
 		if err != nil {

@@ -13,6 +13,11 @@
 // What can be refused is refused before anything is written: a certificate that
 // does not fit its key, root or use, a missing user, an agent that is too old.
 //
+// What it stands on are packages of its own: keypair judges certificates with their
+// keys, fileset knows what the files of a set are, generation keeps sets on the disk,
+// place the one path that services read them through, record what is written down of
+// an installation.
+//
 // The package never issues or requests a certificate, never opens a connection
 // (its package probe does), never writes Keylime's main files, never sends HUP
 // and never removes what it has not first copied and compared.

@@ -8,7 +8,9 @@ import (
 	"fmt"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
 )
@@ -62,18 +64,18 @@ func (i *Installer) learnVersion(ctx context.Context, agent served, configured s
 	return nil
 }
 
-func hasECKey(p *pair) bool {
-	_, isEC := p.leaf().PublicKey.(*ecdsa.PublicKey)
+func hasECKey(p *keypair.Pair) bool {
+	_, isEC := p.Leaf().PublicKey.(*ecdsa.PublicKey)
 	return isEC
 }
 
 // switchedBefore reports that the set before, one of ours, gave the agent an EC
 // certificate already.
 func switchedBefore(name string, before []beneath.File) bool {
-	certificate, found := file(before, name+".crt")
+	certificate, found := fileset.Find(before, name+".crt")
 	if !found {
 		return false
 	}
-	chain, err := parseCertificates(certificate.Content)
-	return err == nil && len(chain) > 0 && hasECKey(&pair{chain: chain})
+	chain, err := keypair.ParseCertificates(certificate.Content)
+	return err == nil && len(chain) > 0 && hasECKey(&keypair.Pair{Chain: chain})
 }

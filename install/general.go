@@ -12,8 +12,10 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/service"
 )
 
@@ -104,7 +106,7 @@ func (m member) keyMode() uint32 {
 	if m.item.Files.KeyMode != 0 {
 		return m.item.Files.KeyMode
 	}
-	return keyMode
+	return fileset.KeyMode
 }
 
 // reader is whom a member's files are read as.
@@ -156,7 +158,7 @@ func (c *Change) awaitNew(ctx context.Context, s served) error {
 	if !s.general() || !c.ours(c.number) {
 		return nil
 	}
-	files, err := c.store.read(c.number)
+	files, err := c.store.Read(c.number)
 	if err != nil {
 		return err
 	}
@@ -173,7 +175,7 @@ func (c *Change) awaitLeaf(ctx context.Context, s served, files []beneath.File) 
 	if err != nil || own == nil {
 		return err
 	}
-	ca, _ := file(files, keylime.BundleFile)
+	ca, _ := fileset.Find(files, keylime.BundleFile)
 	target := probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content}
 	ctx, cancel := context.WithTimeout(ctx, min(settle, c.installer.outage()))
 	defer cancel()
@@ -194,7 +196,7 @@ func checkGeneral(ctx context.Context, p *plan, s served, files []beneath.File) 
 			err = ErrNotInstalled
 		}
 		if err == nil {
-			ca, _ := file(files, keylime.BundleFile)
+			ca, _ := fileset.Find(files, keylime.BundleFile)
 			served.Detail = probe.Serial(own.Leaf)
 			err = probe.Served(ctx, probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content})
 		}
@@ -210,7 +212,7 @@ func (c *Change) putBackGeneral(ctx context.Context, s served, done *Uninstalled
 	switch {
 	case s.action == ActNone:
 		return nil
-	case c.found.byHand() == none:
+	case c.found.ByHand() == record.None:
 		done.warn("%s is left as it runs: before it starts again, its configuration must not name %s", s.controller.Name(), c.set().Folder)
 		return nil
 	}

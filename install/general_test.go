@@ -18,9 +18,12 @@ import (
 
 	"software.sslmate.com/src/go-pkcs12"
 
+	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/internal/testca"
+	"funlab.casa/omen/install/internal/testtpm"
 	"funlab.casa/omen/install/keylime"
-	"funlab.casa/omen/tpmsim"
+	"funlab.casa/omen/install/keypair"
 )
 
 // web makes a host's installer one of a general set, and gives an item of it.
@@ -68,9 +71,10 @@ func TestFormsOfASealedKey(t *testing.T) {
 		t.Errorf("damage %v, %v", damage, err)
 	}
 	other := h.web()
-	strange, err := pkcs12File(h.root, item.Files.PasswordFile, other.Key, chainOf(t, other))
+	forms, err := item.Files.Make(h.root, beneath.File{Name: "web.key", Content: other.Key}, other.Chain, nil)
 	h.must(err)
-	for name, text := range map[string]string{"tls.pem": "another", "tls.p12": string(strange)} {
+	strange, _ := fileset.Find(forms, "tls.p12")
+	for name, text := range map[string]string{"tls.pem": "another", "tls.p12": string(strange.Content)} {
 		h.must(os.WriteFile(h.path("run/omen-agent/web/gen-000001/"+name), []byte(text), 0o640))
 		if damage, err := h.installer.Damage(); err != nil || len(damage) != 3 || damage[0].Harm != PlainLost || damage[0].Certificate != "web" {
 			t.Errorf("%s: damage %v, %v", name, damage, err)
@@ -89,7 +93,7 @@ func TestFormsOfASealedKey(t *testing.T) {
 
 func chainOf(t *testing.T, item Item) []*x509.Certificate {
 	t.Helper()
-	chain, err := parseCertificates(item.Chain)
+	chain, err := keypair.ParseCertificates(item.Chain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,8 +173,8 @@ func TestFormsFollowTheConfiguration(t *testing.T) {
 // TestResidentKeyOfAGeneralProgram: the key is in the TPM, and a program of Go that
 // loads TSS2 keys reads certificate and key at each handshake: nobody tells it.
 func TestResidentKeyOfAGeneralProgram(t *testing.T) {
-	h, c := newHost(t), &chip{t: t, sim: tpmsim.Start(t)}
-	h.installer.Sign = c.sign
+	h, c := newHost(t), testtpm.Start(t)
+	h.installer.Sign = c.Sign
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -179,15 +183,15 @@ func TestResidentKeyOfAGeneralProgram(t *testing.T) {
 			return nil, err
 		}
 		at := bytes.Index(text, []byte("-----BEGIN CERTIFICATE-----"))
-		p, err := parsePair(text[at:], text[:at])
+		p, err := keypair.Parse(text[at:], text[:at])
 		if err != nil {
 			return nil, err
 		}
-		certificate := &tls.Certificate{PrivateKey: p.signer}
-		for _, cert := range p.chain {
+		certificate := &tls.Certificate{PrivateKey: p.Signer}
+		for _, cert := range p.Chain {
 			certificate.Certificate = append(certificate.Certificate, cert.Raw)
 		}
-		(&plan{sign: c.sign}).lend(hello.Context(), certificate)
+		(&plan{sign: c.Sign}).lend(hello.Context(), certificate)
 		return certificate, nil
 	}}
 	server.TLS.Certificates = nil
@@ -210,8 +214,8 @@ func TestResidentKeyOfAGeneralProgram(t *testing.T) {
 	}
 	current, err := h.installer.Current()
 	h.must(err)
-	if c.times == 0 || current.Certificates[0].KeyPlace != KeyInTPM {
-		t.Errorf("%d signatures by the TPM, key in %s", c.times, current.Certificates[0].KeyPlace)
+	if c.Signed == 0 || current.Certificates[0].KeyPlace != KeyInTPM {
+		t.Errorf("%d signatures by the TPM, key in %s", c.Signed, current.Certificates[0].KeyPlace)
 	}
 }
 

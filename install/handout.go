@@ -10,7 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 )
 
 // Why a certificate is not handed out.
@@ -35,27 +37,27 @@ func (i *Installer) Handout(certificate string) (*Handout, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, ok, err := pairIn(files, certificate)
+	found, ok, err := fileset.Pair(files, certificate)
 	switch {
 	case err != nil:
 		return nil, err
 	case !ok:
 		return nil, ErrNotInstalled
 	}
-	if err := validAt(found.leaf(), time.Now()); err != nil {
+	if err := validAt(found.Leaf(), time.Now()); err != nil {
 		return nil, fmt.Errorf("certificate %s %w", certificate, err)
 	}
 	h, err := handout(found)
 	if err != nil {
 		return nil, err
 	}
-	ca, _ := file(files, keylime.BundleFile)
-	authorities, err := parseCertificates(ca.Content)
+	ca, _ := fileset.Find(files, keylime.BundleFile)
+	authorities, err := keypair.ParseCertificates(ca.Content)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", keylime.BundleFile, err)
 	}
 	for _, authority := range authorities {
-		if isRoot(authority) {
+		if keypair.IsRoot(authority) {
 			h.Roots = append(h.Roots, authority.Raw)
 		}
 	}
@@ -78,16 +80,16 @@ func validAt(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-func handout(found *pair) (*Handout, error) {
-	if _, resident := found.signer.(*residentKey); resident {
+func handout(found *keypair.Pair) (*Handout, error) {
+	if _, resident := found.Signer.(*keypair.Resident); resident {
 		return nil, ErrKeyInTPM
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(found.signer)
+	key, err := x509.MarshalPKCS8PrivateKey(found.Signer)
 	if err != nil {
 		return nil, errors.New("the key has no PKCS#8 form")
 	}
-	h := &Handout{Leaf: found.leaf(), Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})}
-	for _, one := range found.chain {
+	h := &Handout{Leaf: found.Leaf(), Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})}
+	for _, one := range found.Chain {
 		h.Chain = append(h.Chain, one.Raw)
 	}
 	return h, nil

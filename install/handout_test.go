@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/internal/testca"
-	"funlab.casa/omen/tpmsim"
+	"funlab.casa/omen/install/internal/testtpm"
 )
 
 // handed checks a handout against what was installed.
@@ -98,8 +98,8 @@ func TestHandoutOfWhatIsNotProven(t *testing.T) {
 }
 
 func TestHandoutOfAKeyInTheTPM(t *testing.T) {
-	h, c := newHost(t), &chip{t: t, sim: tpmsim.Start(t)}
-	h.installer.Sign = c.sign
+	h, c := newHost(t), testtpm.Start(t)
+	h.installer.Sign = c.Sign
 	h.must(h.renew(h.inTPM(h.web(), c)))
 	if _, err := h.installer.Handout("web"); !errors.Is(err, ErrKeyInTPM) {
 		t.Errorf("%v", err)

@@ -15,6 +15,8 @@ import (
 
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -24,7 +26,7 @@ import (
 func TestServiceThatSpoilsItsKeyStopsNoRenewal(t *testing.T) {
 	for name, spoil := range map[string]func(h *host, key string){
 		"second name": func(h *host, key string) { h.must(os.Link(h.path(key), h.path("var/second"))) },
-		"too large":   func(h *host, key string) { h.write(key, strings.Repeat("x", maxFile+1), 0o600) },
+		"too large":   func(h *host, key string) { h.write(key, strings.Repeat("x", keypair.MaxFile+1), 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
@@ -64,7 +66,7 @@ func TestPipeAsConfigurationIsNotWaitedFor(t *testing.T) {
 func TestSetThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
 	h := newHost(t)
 	h.byHand()
-	for n := range maxFiles - 5 { // with the five of byHand: full
+	for n := range record.MaxFiles - 5 { // with the five of byHand: full
 		h.write(fmt.Sprintf("etc/keylime/certs/more-%03d.crt", n), string(h.ca.IntermediatePEM), 0o644)
 	}
 	before := h.snapshot("etc")

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 )
 
 // Inspected is one certificate of the current set, and what is wrong with it.
@@ -44,11 +46,11 @@ func (i *Installer) Inspect(items []Item) ([]Inspected, error) {
 }
 
 func inspect(files []beneath.File, name string, profile keylime.Profile, now time.Time) (Inspected, error) {
-	certificate, there := file(files, name+".crt")
+	certificate, there := fileset.Find(files, name+".crt")
 	if !there {
 		return Inspected{}, ErrNotInstalled
 	}
-	chain, err := parseCertificates(certificate.Content)
+	chain, err := keypair.ParseCertificates(certificate.Content)
 	if err == nil && len(chain) == 0 {
 		err = errors.New("no certificate in it")
 	}
@@ -60,8 +62,8 @@ func inspect(files []beneath.File, name string, profile keylime.Profile, now tim
 	if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != profile.Usage || len(leaf.UnknownExtKeyUsage) > 0 {
 		found.Usage = fmt.Errorf("its extended key usages are not exactly the one of %s", profile.Name)
 	}
-	_, _, found.Pair = pairIn(files, name)
-	found.KeyPlace, found.Sealed = keyPlace(files, name)
+	_, _, found.Pair = fileset.Pair(files, name)
+	found.KeyPlace, found.Sealed = fileset.KeyPlace(files, name)
 	if found.NotGiven = errors.Is(found.Pair, ErrNoPlainKey); found.NotGiven {
 		found.Pair = nil
 	}
@@ -70,6 +72,6 @@ func inspect(files []beneath.File, name string, profile keylime.Profile, now tim
 	if now.After(leaf.NotAfter) {
 		when = leaf.NotAfter
 	}
-	found.Chain = vouchedIn(files, &pair{chain: chain}, profile, authorities{}, when)
+	found.Chain = fileset.Vouch(files, &keypair.Pair{Chain: chain}, profile, keypair.Authorities{}, when)
 	return found, nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -157,7 +158,7 @@ func refusals() map[string]func(_ *host, items []Item) []Item {
 		},
 		"two keys": func(_ *host, items []Item) []Item { items[0].Key = append(items[0].Key, items[0].Key...); return items },
 		"chain too large": func(_ *host, items []Item) []Item {
-			items[0].Chain = bytes.Repeat([]byte("x"), maxFile+1)
+			items[0].Chain = bytes.Repeat([]byte("x"), keypair.MaxFile+1)
 			return items
 		},
 		"key without chain":  func(_ *host, items []Item) []Item { items[0].Chain = nil; return items },

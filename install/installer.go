@@ -125,56 +125,6 @@ func (i *Installer) onRun(err error) bool {
 	return errors.As(err, &failed) && strings.HasPrefix(failed.Path, filepath.Join(i.root(), DefaultRunDir)+"/")
 }
 
-// makeState opens the state directory, made when missing.
-func (i *Installer) makeState() (*beneath.Dir, error) {
-	parent, err := beneath.Open(i.root(), filepath.Dir(i.stateDir()))
-	if err != nil {
-		return nil, err
-	}
-	defer parent.Close()
-	return ownFolder(parent, filepath.Base(i.stateDir()))
-}
-
-// makeStore makes the state directory and the folder of generations.
-func (i *Installer) makeStore() error {
-	state, err := i.makeState()
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	sets, err := ownFolder(state, i.set().Name)
-	if err != nil {
-		return err
-	}
-	return sets.Close()
-}
-
-// ownFolder opens a folder that only we write and everybody may pass, made when
-// missing.
-func ownFolder(parent *beneath.Dir, name string) (*beneath.Dir, error) {
-	dir, err := parent.Sub(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if dir, err = parent.Make(name, wayMode, os.Geteuid(), os.Getegid()); err == nil {
-			err = parent.Sync()
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := dir.Self()
-	switch {
-	case err != nil:
-	case info.UID != os.Geteuid():
-		err = remedy.Errorf("chown root "+dir.Path(), "%s belongs to user %d", dir.Path(), info.UID)
-	case info.Mode != wayMode:
-		err = dir.Chown(wayMode, info.UID, info.GID)
-	}
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
-}
-
 // openConfig opens the directory that the set's link stands in, made when missing:
 // Keylime's, with its main files in /usr/etc, or an agent that has none, need not
 // exist.

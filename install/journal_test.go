@@ -14,8 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/service"
 )
 
@@ -134,9 +136,9 @@ func TestHalfRemovedFolderLosesNothing(t *testing.T) {
 			c := h.begin()
 			copied, folder, err := c.copyFolder()
 			h.must(err)
-			h.must(c.store.switchTo(none))
+			h.must(c.store.SwitchTo(record.None))
 			h.must(c.recordFound(t.Context(), folder))
-			h.must(c.begin(&journal{Version: journalVersion, From: 0, To: 1, Adopted: 0}))
+			h.must(c.begin(&record.Journal{Version: record.JournalVersion, From: 0, To: 1, Adopted: 0}))
 			h.must(c.release())
 			h.must(os.Remove(h.path("etc/keylime/certs/verifier.key")))
 			change(h)
@@ -199,7 +201,7 @@ func TestJournalThatSaysNothingIsSetAside(t *testing.T) {
 		"link out": func(h *host) {
 			h.write(journalPath, `{"version":1,"to":1,"outputs":[{"path":"etc/../passwd","target":"x"}]}`, 0o600)
 		},
-		"huge":   func(h *host) { h.write(journalPath, strings.Repeat(" ", maxRecord+1), 0o600) },
+		"huge":   func(h *host) { h.write(journalPath, strings.Repeat(" ", record.MaxSize+1), 0o600) },
 		"others": func(h *host) { h.write(journalPath, `{"version":1,"from":1,"to":2,"adopted":-1}`, 0o666) },
 		"stranger": func(h *host) {
 			h.write(journalPath, `{"version":1,"from":1,"to":2}`, 0o600)
@@ -239,30 +241,10 @@ func TestJournalHoldsNoKey(t *testing.T) {
 	if mode, uid := h.mode(journalPath); mode != 0o600 || uid != 0 {
 		t.Errorf("%o of %d", mode, uid)
 	}
-	for _, record := range []string{journalPath, "var/lib/omen-agent/keylime/found", certs + "/" + manifestName} {
-		text := h.read(record)
+	for _, name := range []string{journalPath, "var/lib/omen-agent/keylime/found", certs + "/" + generation.ManifestName} {
+		text := h.read(name)
 		if strings.Contains(text, "PRIVATE") || slices.ContainsFunc(items, func(i Item) bool { return strings.Contains(text, strings.Split(string(i.Key), "\n")[1]) }) {
-			t.Errorf("%s holds a key", record)
+			t.Errorf("%s holds a key", name)
 		}
 	}
-}
-
-func FuzzRecords(f *testing.F) {
-	f.Add([]byte(`{"version":1,"from":1,"to":2,"adopted":-1,"link_made":false,"written":[{"component":"verifier","changed":true,"places":[{"name":"x","before":{"mode":256,"uid":0,"gid":0}}]}],"outputs":[],"services":["keylime-verifier"]}`))
-	f.Add([]byte(`{"version":1,"folder":{"generation":0,"mode":493,"uid":0,"gid":0,"files":[{"name":"a","mode":1,"uid":0,"gid":0}]},"drop_ins":[],"outputs":[],"services":[]}`))
-	f.Add([]byte(`{"version":1,"files":[{"name":"a","mode":420,"uid":0,"gid":0,"sha256":"00"}]}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var j journal
-		if decodeRecord(text, &j) == nil && (!isNumber(j.From) || j.To < 0 || len(j.Services) > maxEntries) {
-			t.Errorf("accepted %+v", j)
-		}
-		var r found
-		if decodeRecord(text, &r) == nil && r.Folder != nil && r.Folder.Generation < 0 {
-			t.Errorf("accepted %+v", r)
-		}
-		var m manifest
-		if decodeRecord(text, &m) == nil && slices.ContainsFunc(m.Files, func(e entry) bool { return !plainName(e.Name) }) {
-			t.Errorf("accepted %+v", m)
-		}
-	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -23,7 +24,7 @@ type Lock struct {
 // Lock takes the lock for several installations at once, see Under. Who else holds it is
 // ErrBusy.
 func (i *Installer) Lock() (*Lock, error) {
-	state, err := i.makeState()
+	state, err := generation.MakeState(i.root(), i.stateDir())
 	if err == nil {
 		err = state.Close()
 	}
@@ -51,7 +52,7 @@ func (l *Lock) Close() error {
 
 // lock makes the folder of the set and takes the lock, if nobody has lent it.
 func (i *Installer) lock() (*Lock, error) {
-	if err := i.makeStore(); err != nil {
+	if err := generation.Make(i.root(), i.stateDir(), i.set().Name); err != nil {
 		return nil, err
 	}
 	if i.held != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/keylime"
 )
 
@@ -26,8 +27,8 @@ func TestChangesBySomebodyElseAreNamed(t *testing.T) {
 		"link":      {func(h *host) { h.swap(at("verifier.key"), "/etc/shadow") }, Damage{File: "verifier.key", Certificate: "verifier", Harm: Changed}},
 		"hard link": {func(h *host) { h.must(os.Link(h.path(at("verifier.key")), h.path("var/x"))) }, Damage{File: "verifier.key", Certificate: "verifier", Harm: Changed}},
 		"CA file":   {func(h *host) { h.write(at(keylime.BundleFile), "", 0o644) }, Damage{File: keylime.BundleFile, Harm: Changed}},
-		"manifest":  {func(h *host) { h.write(at(manifestName), "{}", 0o600) }, Damage{File: manifestName, Harm: Changed}},
-		"no list":   {func(h *host) { h.must(os.Remove(h.path(at(manifestName)))) }, Damage{File: manifestName, Harm: Missing}},
+		"manifest":  {func(h *host) { h.write(at(generation.ManifestName), "{}", 0o600) }, Damage{File: generation.ManifestName, Harm: Changed}},
+		"no list":   {func(h *host) { h.must(os.Remove(h.path(at(generation.ManifestName)))) }, Damage{File: generation.ManifestName, Harm: Missing}},
 		"mode":      {func(h *host) { h.must(os.Chmod(h.path(at("verifier.key")), 0o644)) }, Damage{File: "verifier.key", Certificate: "verifier", Harm: Reowned, Mended: true}},
 		"owner":     {func(h *host) { h.chown(at("registrar.key"), 0) }, Damage{File: "registrar.key", Certificate: "registrar", Harm: Reowned, Mended: true}},
 	} {
@@ -76,7 +77,7 @@ func TestChangedCertificateIsNotCarried(t *testing.T) {
 		"certificate": {func(h *host) { h.write(at("registrar.crt"), string(h.ca.RootPEM), 0o644) }, []string{"registrar"}},
 		"key":         {func(h *host) { h.must(os.Remove(h.path(at("tenant.key")))) }, []string{"tenant"}},
 		"CA file":     {func(h *host) { h.write(at("ca.crt"), string(h.ca.RootPEM), 0o644) }, []string{"verifier-client", "registrar", "tenant"}},
-		"manifest":    {func(h *host) { h.must(os.Remove(h.path(at(manifestName)))) }, []string{"verifier-client", "registrar", "tenant"}},
+		"manifest":    {func(h *host) { h.must(os.Remove(h.path(at(generation.ManifestName)))) }, []string{"verifier-client", "registrar", "tenant"}},
 		"mode alone":  {func(h *host) { h.must(os.Chmod(h.path(at("registrar.key")), 0o666)) }, nil},
 		"added":       {func(h *host) { h.write(at("site.pem"), string(h.ca.RootPEM), 0o644) }, nil},
 	} {

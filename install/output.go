@@ -13,6 +13,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -37,14 +40,14 @@ var ErrOccupied = errors.New("is not a link to it")
 func (m member) outputs(authorities []*x509.Certificate) ([]beneath.File, error) {
 	var files []beneath.File
 	if m.item.Output.PEM != "" {
-		files = append(files, public(m.item.Name+outputPEM, bundle(authorities)))
+		files = append(files, fileset.Public(m.item.Name+outputPEM, keypair.Bundle(authorities)))
 	}
 	if m.item.Output.SPIFFE != "" {
 		text, err := spiffeBundle(m.item.Output.TrustDomain, authorities)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, public(m.item.Name+outputSPIFFE, text))
+		files = append(files, fileset.Public(m.item.Name+outputSPIFFE, text))
 	}
 	return files, nil
 }
@@ -56,7 +59,7 @@ func spiffeBundle(trustDomain string, authorities []*x509.Certificate) ([]byte, 
 	}
 	roots := spiffebundle.New(name)
 	for _, cert := range authorities {
-		if isRoot(cert) {
+		if keypair.IsRoot(cert) {
 			roots.AddX509Authority(cert)
 		}
 	}
@@ -76,15 +79,12 @@ func (c *Change) withoutOutputs(before []beneath.File) []beneath.File {
 	})
 }
 
-// output is a link at a configured path, to a file of the current set.
-type output struct{ path, target string }
-
-func (i *Installer) outputLinks(p *plan) []output {
-	var links []output
+func (i *Installer) outputLinks(p *plan) []record.Link {
+	var links []record.Link
 	for _, m := range p.members {
 		for suffix, at := range map[string]string{outputPEM: m.item.Output.PEM, outputSPIFFE: m.item.Output.SPIFFE} {
 			if at != "" {
-				links = append(links, output{path: at, target: path.Join(i.linkTarget(), m.item.Name+suffix)})
+				links = append(links, record.Link{Path: at, Target: path.Join(i.linkTarget(), m.item.Name+suffix)})
 			}
 		}
 	}
@@ -93,8 +93,8 @@ func (i *Installer) outputLinks(p *plan) []output {
 
 // absentOutputs lists the links that are not there yet; anything else that stands
 // at such a path is an error.
-func (i *Installer) absentOutputs(p *plan) ([]output, error) {
-	var absent []output
+func (i *Installer) absentOutputs(p *plan) ([]record.Link, error) {
+	var absent []record.Link
 	for _, link := range i.outputLinks(p) {
 		there, err := i.hasOutput(link)
 		if err != nil {
@@ -107,22 +107,22 @@ func (i *Installer) absentOutputs(p *plan) ([]output, error) {
 	return absent, nil
 }
 
-func (i *Installer) hasOutput(link output) (bool, error) {
-	dir, err := beneath.Open(i.root(), path.Dir(link.path))
+func (i *Installer) hasOutput(link record.Link) (bool, error) {
+	dir, err := beneath.Open(i.root(), path.Dir(link.Path))
 	if err != nil {
-		return false, &remedy.Error{Err: fmt.Errorf("CA bundle %s: %w", link.path, err), Hint: "make the folder that the CA bundle shall be in"}
+		return false, &remedy.Error{Err: fmt.Errorf("CA bundle %s: %w", link.Path, err), Hint: "make the folder that the CA bundle shall be in"}
 	}
 	defer dir.Close()
-	info, err := dir.Stat(path.Base(link.path))
+	info, err := dir.Stat(path.Base(link.Path))
 	if err != nil || info.Kind == beneath.Absent {
 		return false, err
 	}
 	if info.Kind == beneath.Link {
-		if target, err := dir.ReadLink(path.Base(link.path)); err == nil && target == link.target {
+		if target, err := dir.ReadLink(path.Base(link.Path)); err == nil && target == link.Target {
 			return true, nil
 		}
 	}
-	return false, remedy.Errorf("move what stands there away, or name another file", "%s %w: the CA bundle is %s", link.path, ErrOccupied, link.target)
+	return false, remedy.Errorf("move what stands there away, or name another file", "%s %w: the CA bundle is %s", link.Path, ErrOccupied, link.Target)
 }
 
 // linkOutputs makes the links that are not there. They lead to the current set,
@@ -133,7 +133,7 @@ func (c *Change) linkOutputs() error {
 		return err
 	}
 	for _, link := range absent {
-		if err := c.installer.inFolderOf(link, func(dir *beneath.Dir, name string) error { return dir.Symlink(link.target, name) }); err != nil {
+		if err := c.installer.inFolderOf(link, func(dir *beneath.Dir, name string) error { return dir.Symlink(link.Target, name) }); err != nil {
 			return err
 		}
 		c.outputs = append(c.outputs, link)
@@ -150,11 +150,11 @@ func (c *Change) unlinkOutputs() error {
 	return errors.Join(errs...)
 }
 
-func (i *Installer) inFolderOf(link output, act func(dir *beneath.Dir, name string) error) error {
-	dir, err := beneath.Open(i.root(), path.Dir(link.path))
+func (i *Installer) inFolderOf(link record.Link, act func(dir *beneath.Dir, name string) error) error {
+	dir, err := beneath.Open(i.root(), path.Dir(link.Path))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return errors.Join(act(dir, path.Base(link.path)), dir.Sync())
+	return errors.Join(act(dir, path.Base(link.Path)), dir.Sync())
 }

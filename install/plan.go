@@ -4,14 +4,16 @@ package install
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
 	"funlab.casa/omen/install/account"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/install/service"
@@ -23,14 +25,11 @@ var ErrMissingUser = errors.New("missing service user")
 // keylimeUser is whom Keylime's own units and packages run its services as.
 const keylimeUser = "keylime"
 
-// certificateName is what may become a file name of the set.
-var certificateName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
-
 // member is an item with all that was looked up for it.
 type member struct {
 	item    Item
 	profile keylime.Profile
-	fresh   *pair // nil: carried over
+	fresh   *keypair.Pair // nil: carried over
 	owner   account.Account
 }
 
@@ -102,7 +101,7 @@ func (i *Installer) makePlan(ctx context.Context, items []Item) (*plan, error) {
 // judge finds each item's profile and judges what is new.
 func judge(items []Item, now time.Time) ([]member, error) {
 	var members []member
-	known := authorities{}
+	known := keypair.Authorities{}
 	for _, item := range items {
 		m, err := judgeOne(item, known, now)
 		if err != nil {
@@ -124,12 +123,12 @@ func judge(items []Item, now time.Time) ([]member, error) {
 	return members, apartFromClients(members)
 }
 
-func judgeOne(item Item, known authorities, now time.Time) (member, error) {
+func judgeOne(item Item, known keypair.Authorities, now time.Time) (member, error) {
 	profile, found := profileOf(item)
 	if !found {
 		return member{}, fmt.Errorf("unknown profile %q", item.Profile)
 	}
-	if !certificateName.MatchString(item.Name) || item.Name+".crt" == keylime.BundleFile || item.Name+".crt" == keylime.ClientsBundleFile || item.Name+".crt" == keylime.RootFile {
+	if !fileset.IsName(item.Name) || item.Name+".crt" == keylime.BundleFile || item.Name+".crt" == keylime.ClientsBundleFile || item.Name+".crt" == keylime.RootFile {
 		return member{}, errors.New("name is not usable as a file name")
 	}
 	m := member{item: item, profile: profile}
@@ -309,4 +308,28 @@ func (i *Installer) remarked(found []keylime.Finding) []keylime.Finding {
 		}
 	}
 	return found
+}
+
+// judgeItem parses an item and checks what must hold before it may be written:
+// the key fits, the usage is exactly the profile's, the time is within the
+// validity, the chain reaches a root of the item's CA.
+func judgeItem(item Item, profile keylime.Profile, known keypair.Authorities, now time.Time) (*keypair.Pair, error) {
+	parsed, err := keypair.Parse(item.Chain, item.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(parsed.Leaf().ExtKeyUsage, []x509.ExtKeyUsage{profile.Usage}) || len(parsed.Leaf().UnknownExtKeyUsage) > 0 {
+		return nil, fmt.Errorf("extended key usages of %s must be exactly the one it needs: Keylime takes every client certificate for an administrator", profile.Name)
+	}
+	ca, err := keypair.ParseCertificates(item.CA)
+	if err != nil {
+		return nil, fmt.Errorf("CA: %w", err)
+	}
+	if err := known.Vouch(parsed, ca, profile.Usage, now); err != nil {
+		return nil, err
+	}
+	if profile.Usage == x509.ExtKeyUsageServerAuth {
+		return parsed, probe.Target{Leaf: parsed.Leaf()}.HasName()
+	}
+	return parsed, nil
 }

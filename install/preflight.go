@@ -14,7 +14,9 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/install/service"
@@ -28,7 +30,7 @@ var ErrUnreadable = errors.New("not readable for the service")
 // its verifier gives an agent up after 62. What Reload has not touched stays as it is
 // when the files go back.
 func (c *Change) preflight(ctx context.Context) error {
-	files, err := c.store.read(c.number)
+	files, err := c.store.Read(c.number)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (c *Change) canStart(ctx context.Context, s served, files []beneath.File) e
 	if err := c.readsConfig(s); err != nil {
 		return err
 	}
-	known := authorities{}
+	known := keypair.Authorities{}
 	for _, m := range c.plan.members {
 		if m.profile.Service != s.profile.Name {
 			continue
@@ -114,7 +116,7 @@ func (c *Change) readsConfig(s served) error {
 func (m member) reads(files []beneath.File) []string {
 	var names []string
 	for _, name := range []string{m.item.Name + ".key", m.item.Name + ".crt", m.profile.Bundle()} {
-		if _, there := file(files, name); there {
+		if _, there := fileset.Find(files, name); there {
 			names = append(names, name)
 		}
 	}
@@ -127,7 +129,7 @@ func (c *Change) readBy(who account.Account, names []string, files []beneath.Fil
 	read := slices.Clone(files)
 	for _, name := range names {
 		where := path.Join(c.set().Folder, name)
-		content, err := service.ReadAs(c.installer.root(), who, where, maxFile)
+		content, err := service.ReadAs(c.installer.root(), who, where, keypair.MaxFile)
 		if err != nil {
 			return nil, unreadable(where, err)
 		}
@@ -147,16 +149,16 @@ func unreadable(name string, err error) error {
 // serves judges a pair once more: it matches, is within its dates, has its one usage
 // and reaches a root of the bundle. A certificate that is not in the set is none of
 // this change's.
-func (m member) serves(files []beneath.File, known authorities, now time.Time) error {
-	p, found, err := pairIn(files, m.item.Name)
+func (m member) serves(files []beneath.File, known keypair.Authorities, now time.Time) error {
+	p, found, err := fileset.Pair(files, m.item.Name)
 	if err != nil || !found {
 		return err
 	}
-	leaf := p.leaf()
+	leaf := p.Leaf()
 	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		return fmt.Errorf("it is valid from %s to %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
 	}
-	return vouchedIn(files, p, m.profile, known, now)
+	return fileset.Vouch(files, p, m.profile, known, now)
 }
 
 // registrarPatience is how long a registrar may be away, as when it restarts.

@@ -15,6 +15,7 @@ import (
 
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/install/service"
 )
@@ -167,7 +168,7 @@ func TestServiceBehindItsSet(t *testing.T) {
 	change, err := h.installer.Install(t.Context(), all())
 	h.must(err)
 	h.must(change.Close())
-	h.must(os.Remove(filepath.Join(h.path("var/lib/omen-agent/keylime"), journalName)))
+	h.must(os.Remove(filepath.Join(h.path("var/lib/omen-agent/keylime"), record.JournalName)))
 	behind, err := h.installer.Behind(t.Context(), all())
 	if err != nil || !slices.Equal(behind, []string{"registrar", "verifier", "verifier-client"}) {
 		t.Fatalf("behind: %v, %v", behind, err)

@@ -24,6 +24,7 @@ import (
 
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/internal/testca"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 )
 
@@ -122,7 +123,7 @@ func (s *shop) start(program string, args ...string) *exec.Cmd {
 // leaf is the serial number of a pair.
 func leafOf(t *testing.T, item Item) string {
 	t.Helper()
-	chain, err := parseCertificates(item.Chain)
+	chain, err := keypair.ParseCertificates(item.Chain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +315,7 @@ func TestOpenBaoListener(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	chain, err := parseCertificates(hand.Chain)
+	chain, err := keypair.ParseCertificates(hand.Chain)
 	s.must(err)
 	s.must(probe.AwaitServed(ctx, probe.Target{Address: s.item.Service.Probe, Leaf: chain[0], Bundle: s.ca.Bundle()}))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 )
 
@@ -53,7 +54,7 @@ func (h *host) checkRefusals() {
 				h.t.Errorf("%s: %s: not asked, or wrong", name, check)
 			}
 		}
-		leaf, err := parseCertificates([]byte(h.read(certs + "/" + name + ".crt")))
+		leaf, err := keypair.ParseCertificates([]byte(h.read(certs + "/" + name + ".crt")))
 		h.must(err)
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(h.port("keylime-"+name)))
 		target := probe.Target{Address: address, Leaf: leaf[0], Bundle: h.ca.Bundle()}
@@ -72,7 +73,7 @@ func TestRefusedSetIsKept(t *testing.T) {
 	h.must(h.renew(h.all()...))
 	for _, want := range []string{"refused-000002", "refused-000003"} {
 		items := h.all()
-		serial := pairOf(t, items[0]).leaf().SerialNumber
+		serial := pairOf(t, items[0]).Leaf().SerialNumber
 		h.verifierStart(items, "-cert", "/nonexistent")
 		if err := h.renew(items...); err == nil {
 			t.Fatal("served")
@@ -92,7 +93,7 @@ func TestRefusedSetIsKept(t *testing.T) {
 				t.Errorf("a key is kept: %s", path)
 			}
 		}
-		chain, err := parseCertificates([]byte(h.read(folder + "/" + items[0].Name + ".crt")))
+		chain, err := keypair.ParseCertificates([]byte(h.read(folder + "/" + items[0].Name + ".crt")))
 		if err != nil || len(chain) == 0 || chain[0].SerialNumber.Cmp(serial) != 0 {
 			t.Errorf("%s.crt is not the refused one: %v", items[0].Name, err)
 		}
@@ -100,9 +101,9 @@ func TestRefusedSetIsKept(t *testing.T) {
 	h.must(h.renew(h.all()...))
 }
 
-func pairOf(t *testing.T, item Item) *pair {
+func pairOf(t *testing.T, item Item) *keypair.Pair {
 	t.Helper()
-	p, err := parsePair(item.Chain, item.Key)
+	p, err := keypair.Parse(item.Chain, item.Key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/record"
 )
 
 // reactivatedName is the record of agents that were reactivated, beside the
@@ -24,7 +23,7 @@ type reactivations struct {
 	Agents  map[string]time.Time `json:"agents"` // by UUID
 }
 
-func (r *reactivations) check() error {
+func (r *reactivations) Check() error {
 	if r.Version != 1 || len(r.Agents) > maxReactivated {
 		return errors.New("record of reactivated agents of another version, or too long")
 	}
@@ -41,12 +40,8 @@ func (i *Installer) switched() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	defer s.close()
-	var stat unix.Stat_t
-	if err := unix.Fstatat(s.dir.FD(), currentName, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return time.Time{}, fmt.Errorf("stat %s/%s: %w", s.dir.Path(), currentName, err)
-	}
-	return time.Unix(stat.Mtim.Sec, stat.Mtim.Nsec), nil
+	defer s.Close()
+	return s.Switched()
 }
 
 // reactivate has the verifier ask an agent again that it has given up, and says
@@ -96,9 +91,9 @@ func (w *watch) once(agent string, change time.Time) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	done := &reactivations{}
-	there, _, err := recall(s.dir, reactivatedName, done, w.installer.log())
+	there, _, err := record.Recall(s.Dir, reactivatedName, done, w.installer.log())
 	if err != nil {
 		return err
 	}
@@ -113,5 +108,5 @@ func (w *watch) once(agent string, change time.Time) (err error) {
 		done.Agents = map[string]time.Time{}
 	}
 	done.Agents[agent] = change
-	return writeRecord(s.dir, reactivatedName, done)
+	return record.Write(s.Dir, reactivatedName, done)
 }

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
-	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/record"
 )
 
 // ErrNothingBetter means that the set before this one must not come back: it
@@ -89,7 +91,7 @@ func (c *Change) bring(ctx context.Context, s served, act func(context.Context) 
 // It returns the first thing that is wrong with each. When nothing is, the set is
 // proven: what comes after goes back to it.
 func (c *Change) Probe(ctx context.Context) error {
-	files, err := c.store.read(c.number)
+	files, err := c.store.Read(c.number)
 	if err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func (c *Change) ask(ctx context.Context, s served, files []beneath.File) []Find
 	if s.stays {
 		return nil
 	}
-	if _, there := file(files, name+".crt"); there && c.ours(c.number) {
+	if _, there := fileset.Find(files, name+".crt"); there && c.ours(c.number) {
 		return checkService(ctx, c.plan, s, files)
 	}
 	return []Finding{{Certificate: name, Check: checkAlive, Err: s.controller.Alive(ctx)}}
@@ -148,7 +150,7 @@ func (c *Change) RollBack(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // the journal stays: these services have to restart
 	}
-	if c.previous == none {
+	if c.previous == record.None {
 		errs = append(errs, c.restoreFound())
 	}
 	return errors.Join(append(errs, c.clearJournal())...)
@@ -160,7 +162,7 @@ func (c *Change) judgeBefore(ctx context.Context, now time.Time) ([]beneath.File
 	if c.journal == nil || c.previous == c.number {
 		return nil, fmt.Errorf("%w: none is proven but this one", ErrNothingBetter)
 	}
-	if c.previous == none {
+	if c.previous == record.None {
 		return nil, nil
 	}
 	var members []member
@@ -181,22 +183,22 @@ func (c *Change) judgeBefore(ctx context.Context, now time.Time) ([]beneath.File
 // sealed keys are put where their services read them. Of what people had set up
 // only pairs and dates are judged.
 func (c *Change) judgeSet(ctx context.Context, number int, members []member, now time.Time) ([]beneath.File, error) {
-	damage, err := c.store.repair(number)
+	damage, err := c.store.Repair(number)
 	if err != nil {
 		return nil, err
 	}
-	files, err := c.store.read(number)
+	files, err := c.store.Read(number)
 	if err != nil {
 		return nil, err
 	}
-	_, sealed := c.store.unsealAll(ctx, number, files, c.installer.Open)
+	_, sealed := c.store.Unseal(ctx, number, files, c.installer.Open)
 	if sealed != nil {
 		c.installer.log().Warn("sealed keys cannot be given out", "generation", number, "error", sealed)
 	}
-	if files, err = c.store.read(number); err != nil {
+	if files, err = c.store.Read(number); err != nil {
 		return nil, err
 	}
-	known := authorities{}
+	known := keypair.Authorities{}
 	for _, m := range members {
 		var err error
 		if c.ours(number) {
@@ -216,48 +218,18 @@ func (c *Change) judgeSet(ctx context.Context, number int, members []member, now
 }
 
 // judgeOld judges a pair of an older set.
-func judgeOld(files []beneath.File, m member, known authorities, now time.Time, ours bool) error {
-	old, found, err := pairIn(files, m.item.Name)
+func judgeOld(files []beneath.File, m member, known keypair.Authorities, now time.Time, ours bool) error {
+	old, found, err := fileset.Pair(files, m.item.Name)
 	if err != nil || !found {
 		return err
 	}
-	if now.After(old.leaf().NotAfter) {
-		return fmt.Errorf("its certificate %s expired %s", m.item.Name, old.leaf().NotAfter.Format(time.RFC3339))
+	if now.After(old.Leaf().NotAfter) {
+		return fmt.Errorf("its certificate %s expired %s", m.item.Name, old.Leaf().NotAfter.Format(time.RFC3339))
 	}
 	if !ours {
 		return nil
 	}
-	return vouchedIn(files, old, m.profile, known, now)
-}
-
-// vouchedIn refuses a pair that does not reach a root of its own set's CA file.
-func vouchedIn(files []beneath.File, p *pair, profile keylime.Profile, known authorities, now time.Time) error {
-	own, found := file(files, profile.OwnBundle())
-	if !found {
-		own, _ = file(files, keylime.BundleFile)
-	}
-	ca, err := parseCertificates(own.Content)
-	if err != nil {
-		return err
-	}
-	return known.vouch(p, ca, profile.Usage, now)
-}
-
-// pairIn reads a pair out of a set.
-func pairIn(files []beneath.File, name string) (*pair, bool, error) {
-	certificate, hasCert := file(files, name+".crt")
-	key, hasKey := file(files, name+".key")
-	if !hasCert || !hasKey {
-		return nil, false, nil
-	}
-	if len(key.Content) == 0 && isSealed(files, key.Name) {
-		return nil, false, remedy.Errorf("omen-agent unseal", "certificate %s: %w", name, ErrNoPlainKey)
-	}
-	found, err := parsePair(certificate.Content, key.Content)
-	if err != nil {
-		return nil, false, fmt.Errorf("certificate %s: %w", name, err)
-	}
-	return found, true, nil
+	return fileset.Vouch(files, old, m.profile, known, now)
 }
 
 // restore brings one service back and, where a set of ours is current again,
@@ -279,7 +251,7 @@ func (c *Change) restore(ctx context.Context, s served, before []beneath.File) e
 	if own == nil || err != nil {
 		return err // it was not in that set, so nothing says what it serves
 	}
-	ca, _ := file(before, keylime.BundleFile)
+	ca, _ := fileset.Find(before, keylime.BundleFile)
 	return probe.Served(ctx, probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content})
 }
 
@@ -298,12 +270,12 @@ func clientOf(ctx context.Context, p *plan, files []beneath.File) (*tls.Certific
 
 // keyPair returns a pair of a set for a handshake, nil when it is not there.
 func (p *plan) keyPair(ctx context.Context, files []beneath.File, name string) (*tls.Certificate, error) {
-	found, there, err := pairIn(files, name)
+	found, there, err := fileset.Pair(files, name)
 	if !there || err != nil {
 		return nil, err
 	}
-	certificate := &tls.Certificate{PrivateKey: found.signer, Leaf: found.leaf()}
-	for _, cert := range found.chain {
+	certificate := &tls.Certificate{PrivateKey: found.Signer, Leaf: found.Leaf()}
+	for _, cert := range found.Chain {
 		certificate.Certificate = append(certificate.Certificate, cert.Raw)
 	}
 	p.lend(ctx, certificate)

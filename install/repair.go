@@ -7,8 +7,24 @@ import (
 	"io/fs"
 	"syscall"
 
-	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/generation"
+	"funlab.casa/omen/install/record"
 )
+
+// Harm is what somebody else did to a file of a generation.
+type Harm = generation.Harm
+
+// What can have happened.
+const (
+	Changed   = generation.Changed
+	Missing   = generation.Missing
+	Added     = generation.Added
+	Reowned   = generation.Reowned
+	PlainLost = generation.PlainLost
+)
+
+// Damage is one file that is not as Install left it.
+type Damage = generation.Damage
 
 // checkUntouched is asked of the set as a whole.
 const checkUntouched = "files are as they were installed"
@@ -25,8 +41,8 @@ func (i *Installer) Damage() ([]Damage, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	_, damage, err := s.inspect(number)
+	defer s.Close()
+	_, damage, err := s.Inspect(number)
 	return damage, err
 }
 
@@ -44,20 +60,20 @@ func (i *Installer) checkUnchanged() []Finding {
 }
 
 // openCurrent opens the sets, and says which is current.
-func (i *Installer) openCurrent() (store, int, error) {
-	s, err := openStore(i.root(), i.stateDir(), i.set())
+func (i *Installer) openCurrent() (generation.Store, int, error) {
+	s, err := generation.Open(i.root(), i.stateDir(), i.set().Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, none, errors.Join(ErrNotInstalled, err)
+		return s, record.None, errors.Join(ErrNotInstalled, err)
 	}
 	if err != nil {
-		return s, none, err
+		return s, record.None, err
 	}
-	number, err := s.current()
-	if err == nil && number == none {
+	number, err := s.Current()
+	if err == nil && number == record.None {
 		err = ErrNotInstalled
 	}
 	if err != nil {
-		s.close()
+		s.Close()
 	}
 	return s, number, err
 }
@@ -79,43 +95,7 @@ func (i *Installer) Repair() (damage []Damage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	damage, err = s.repair(number)
+	defer s.Close()
+	damage, err = s.Repair(number)
 	return damage, i.explainDisk(err)
-}
-
-// repair puts modes and owners of a generation right.
-func (s store) repair(number int) ([]Damage, error) {
-	m, damage, err := s.inspect(number)
-	if err != nil || m == nil {
-		return damage, err
-	}
-	dir, err := s.dir.Sub(nameOf(number))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	for at := range damage {
-		if damage[at].Harm != Reowned {
-			continue
-		}
-		e := m.entry(damage[at].File)
-		if err := s.setRights(dir, number, e); err != nil {
-			return damage, err
-		}
-		damage[at].Mended = true
-	}
-	return damage, nil
-}
-
-func (s store) setRights(dir *beneath.Dir, number int, e *entry) error {
-	if !e.Sealed {
-		return dir.Own(e.Name, e.Mode, e.UID, e.GID)
-	}
-	run, err := s.openRun(number)
-	if err != nil {
-		return err
-	}
-	defer run.Close()
-	return run.Own(e.Name, e.Mode, e.UID, e.GID)
 }

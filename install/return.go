@@ -3,7 +3,6 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,10 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/place"
+	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -56,8 +58,8 @@ func (c *Change) comeBack(ctx context.Context, items []Item) error {
 	if c.config, _, err = c.installer.openConfig(); err != nil {
 		return err
 	}
-	state, err := c.stateOfCerts()
-	if err == nil && state == certsFolder {
+	state, err := c.place().State()
+	if err == nil && state == place.Filled {
 		err = remedy.Errorf("omen-agent renew takes it over", "%w: %s is a folder again", ErrNoReturn, c.set().Folder)
 	}
 	if err != nil {
@@ -90,18 +92,18 @@ func (c *Change) backToProven(now, then []beneath.File) error {
 
 // target is the number of the set to go back to.
 func (c *Change) target() (int, error) {
-	if c.was == none {
-		return none, fmt.Errorf("%w: %w", ErrNoReturn, ErrNotInstalled)
+	if c.was == record.None {
+		return record.None, fmt.Errorf("%w: %w", ErrNoReturn, ErrNotInstalled)
 	}
 	target := c.previous
 	if c.earlier == nil || c.earlier.From == c.was || target == c.was {
 		var err error
-		if target, err = c.store.before(c.was); err != nil {
-			return none, err
+		if target, err = c.store.Before(c.was); err != nil {
+			return record.None, err
 		}
 	}
-	if target == none {
-		return none, remedy.Errorf("omen-agent uninstall puts this host back as it was found", "%w: there is no set before generation %d", ErrNoReturn, c.was)
+	if target == record.None {
+		return record.None, remedy.Errorf("omen-agent uninstall puts this host back as it was found", "%w: there is no set before generation %d", ErrNoReturn, c.was)
 	}
 	return target, nil
 }
@@ -150,14 +152,14 @@ func (c *Change) judgeReturn(ctx context.Context, target int) ([]beneath.File, e
 // retell prepares what components were told with a set. Those that it told nothing
 // are left as they were found.
 func (c *Change) retell(target int) error {
-	m, _, err := c.store.inspect(target)
+	m, _, err := c.store.Inspect(target)
 	if err != nil {
 		return err
 	}
 	var done []string
 	if m != nil && c.ours(target) {
 		for _, t := range m.Told {
-			drop, known := t.again()
+			drop, known := t.Again()
 			if !known {
 				continue
 			}
@@ -182,12 +184,12 @@ func (c *Change) retell(target int) error {
 }
 
 // turnBack switches, under a journal.
-func (c *Change) turnBack(state certsState, target int, now, then []beneath.File) error {
+func (c *Change) turnBack(state place.State, target int, now, then []beneath.File) error {
 	c.begun, c.number, c.previous = true, target, c.was
 	c.restart = c.differing(now, then)
-	j := &journal{
-		Version: journalVersion, From: c.was, To: target, Adopted: none, LinkMade: state == certsAbsent,
-		Written: wayBack(c.written), Services: c.Services(),
+	j := &record.Journal{
+		Version: record.JournalVersion, From: c.was, To: target, Adopted: record.None, LinkMade: state == place.Absent,
+		Written: record.WayBack(c.written), Services: c.Services(),
 	}
 	if err := c.begin(j); err != nil {
 		return err
@@ -201,18 +203,12 @@ func (c *Change) differing(now, then []beneath.File) []served {
 	var services []served
 	for _, s := range c.plan.services {
 		other := slices.ContainsFunc(c.plan.members, func(m member) bool {
-			return m.profile.Service == s.profile.Name && (otherFile(now, then, m.item.Name+".crt") ||
-				otherFile(now, then, m.item.Name+".key") || otherFile(now, then, m.profile.Bundle()) || m.profile.RootOnly && otherFile(now, then, keylime.RootFile))
+			return m.profile.Service == s.profile.Name && (fileset.OtherFile(now, then, m.item.Name+".crt") ||
+				fileset.OtherFile(now, then, m.item.Name+".key") || fileset.OtherFile(now, then, m.profile.Bundle()) || m.profile.RootOnly && fileset.OtherFile(now, then, keylime.RootFile))
 		})
 		if other || c.toldAnew(s) || c.suspect(s.profile.Name) {
 			services = append(services, s)
 		}
 	}
 	return services
-}
-
-func otherFile(now, then []beneath.File, name string) bool {
-	a, inNow := file(now, name)
-	b, inThen := file(then, name)
-	return inNow != inThen || !bytes.Equal(a.Content, b.Content)
 }

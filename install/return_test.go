@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/service"
@@ -125,7 +126,7 @@ func TestNoReturn(t *testing.T) {
 			h.rewrite(1, map[string]string{"tenant.crt": string(chain), "tenant.key": string(key)})
 		}, "does not reach the root"},
 		"changed":     {func(h *host) { h.write(gen("verifier.crt"), "x", 0o644) }, "verifier.crt: changed"},
-		"no manifest": {func(h *host) { h.must(os.Remove(h.path(gen(manifestName)))) }, "missing"},
+		"no manifest": {func(h *host) { h.must(os.Remove(h.path(gen(generation.ManifestName)))) }, "missing"},
 		"folder again": {func(h *host) {
 			h.must(os.Remove(h.path("etc/keylime/certs")))
 			h.byHand()
@@ -156,18 +157,18 @@ func TestNoReturn(t *testing.T) {
 // rewrite makes a generation anew with other contents, manifest and all.
 func (h *host) rewrite(number int, contents map[string]string) {
 	h.t.Helper()
-	s, err := openStore(h.root, DefaultStateDir, KeylimeSet)
+	s, err := generation.Open(h.root, DefaultStateDir, KeylimeSet.Name)
 	h.must(err)
-	defer s.close()
-	files, err := s.read(number)
+	defer s.Close()
+	files, err := s.Read(number)
 	h.must(err)
 	for at := range files {
 		if text, other := contents[files[at].Name]; other {
 			files[at].Content = []byte(text)
 		}
 	}
-	h.must(s.remove(number))
-	h.must(s.write(number, files))
+	h.must(s.Remove(number))
+	h.must(s.Write(number, files))
 }
 
 func TestReturnThatIsNotServedIsTakenBack(t *testing.T) {

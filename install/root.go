@@ -9,7 +9,9 @@ import (
 	"slices"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/remedy"
 )
 
@@ -26,8 +28,8 @@ func judgeRoot(item Item) error {
 	if !item.carried() {
 		return fmt.Errorf("profile %s has no certificate", item.Profile)
 	}
-	roots, err := parseCertificates(item.CA)
-	if err == nil && slices.ContainsFunc(roots, func(c *x509.Certificate) bool { return !isRoot(c) }) {
+	roots, err := keypair.ParseCertificates(item.CA)
+	if err == nil && slices.ContainsFunc(roots, func(c *x509.Certificate) bool { return !keypair.IsRoot(c) }) {
 		err = errors.New("a certificate that is not self-signed: what follows the first is not read")
 	}
 	if err != nil {
@@ -63,17 +65,17 @@ func apartFromClients(members []member) error {
 
 // rootFile is the first of the item's roots: what comes behind it is not read.
 func (m member) rootFile() ([]beneath.File, error) {
-	roots, err := parseCertificates(m.item.CA)
+	roots, err := keypair.ParseCertificates(m.item.CA)
 	if err != nil || !m.profile.RootOnly || len(roots) == 0 {
 		return nil, err
 	}
-	return []beneath.File{public(keylime.RootFile, encode(roots[:1]))}, nil
+	return []beneath.File{fileset.Public(keylime.RootFile, keypair.EncodeCertificates(roots[:1]))}, nil
 }
 
 // checkRoot is checkInstalledSet of a member without certificate.
 func (m member) checkRoot(files []beneath.File) Finding {
 	finding := Finding{Certificate: m.item.Name, Check: checkInstalled}
-	roots, err := certificatesIn(files, keylime.RootFile)
+	roots, err := fileset.Certificates(files, keylime.RootFile)
 	switch {
 	case err != nil:
 		finding.Err = err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
@@ -72,14 +73,14 @@ func (h *host) reboot() {
 // standInsOf has services read their keys where the links in the set lead to on the
 // host: inside its root.
 func (h *host) standInsOf(items []Item) []Item {
-	generation := 1
+	number := 1
 	if current, err := h.installer.Current(); err == nil {
-		generation = current.Generation + 1
+		number = current.Generation + 1
 	}
 	for at, item := range items {
 		for n, word := range item.Service.Start {
 			if strings.HasSuffix(word, ".key") && item.Sealed != nil {
-				items[at].Service.Start[n] = h.path(runSet + "/" + nameOf(generation) + "/" + item.Name + ".key")
+				items[at].Service.Start[n] = h.path(runSet + "/" + generation.NameOf(number) + "/" + item.Name + ".key")
 			}
 		}
 	}

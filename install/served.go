@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 )
 
@@ -53,17 +55,17 @@ func (p *plan) served(ctx context.Context, s served, files []beneath.File) Findi
 		return Finding{}
 	}
 	name := p.find(s.profile.Name).item.Name
-	text, there := file(files, name+".crt")
+	text, there := fileset.Find(files, name+".crt")
 	if !there {
 		return Finding{}
 	}
 	f := Finding{Certificate: name, Check: checkServed}
-	chain, err := parseCertificates(text.Content)
+	chain, err := keypair.ParseCertificates(text.Content)
 	if err == nil && len(chain) == 0 {
 		err = errors.New("no certificate in it")
 	}
 	if err == nil {
-		ca, _ := file(files, keylime.BundleFile)
+		ca, _ := fileset.Find(files, keylime.BundleFile)
 		f.Detail = probe.Serial(chain[0])
 		err = s.owned(ctx, probe.Served(ctx, probe.Target{Address: s.address, Leaf: chain[0], Bundle: ca.Content}))
 	}

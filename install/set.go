@@ -9,6 +9,7 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/record"
 )
 
 // A Set is certificates that change together: one folder of generations, and one
@@ -19,27 +20,18 @@ type Set struct {
 }
 
 // KeylimeSet holds every certificate of Keylime on a host.
-var KeylimeSet = Set{Name: "keylime", Folder: keylime.CertsDir}
+var KeylimeSet = Set{Name: keylime.SetName, Folder: keylime.CertsDir}
 
 // parent is the directory that the link stands in, link its name there.
 func (s Set) parent() string { return path.Dir(s.Folder) }
 func (s Set) link() string   { return path.Base(s.Folder) }
-
-// Names beside the link: the link before it is exchanged for a folder, which
-// then has that name, and the folder where there is no exchange.
-func (s Set) parkedLink() string   { return "." + s.link() + ".omen" }
-func (s Set) parkedFolder() string { return "." + s.link() + ".omen-old" }
-
-// foundFolder is where an uninstallation makes the folder that people had, before
-// it takes the link's place.
-func (s Set) foundFolder() string { return "." + s.link() + ".omen-found" }
 
 // Sets are those that something is installed of on this host, also of earlier
 // configurations, in the order of their names.
 func (i *Installer) Sets() ([]Set, error) {
 	state, err := beneath.Open(i.root(), i.stateDir())
 	if err != nil {
-		return nil, ignoreAbsent(err)
+		return nil, beneath.IgnoreAbsent(err)
 	}
 	defer state.Close()
 	names, err := state.Names()
@@ -48,7 +40,7 @@ func (i *Installer) Sets() ([]Set, error) {
 	}
 	var sets []Set
 	for _, name := range names {
-		found := &found{}
+		found := &record.Found{}
 		switch err := readFoundOf(state, name, found); {
 		case err == nil && found.At != "":
 			sets = append(sets, Set{Name: name, Folder: found.At})
@@ -61,7 +53,7 @@ func (i *Installer) Sets() ([]Set, error) {
 
 // readFoundOf reads the record of one folder of generations. What is no folder has
 // none.
-func readFoundOf(state *beneath.Dir, name string, f *found) error {
+func readFoundOf(state *beneath.Dir, name string, f *record.Found) error {
 	info, err := state.Stat(name)
 	if err == nil && info.Kind != beneath.Folder {
 		err = fs.ErrNotExist
@@ -74,5 +66,5 @@ func readFoundOf(state *beneath.Dir, name string, f *found) error {
 		return err
 	}
 	defer set.Close()
-	return readRecord(set, foundName, f)
+	return record.Read(set, record.FoundName, f)
 }

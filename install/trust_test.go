@@ -16,6 +16,7 @@ import (
 
 	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
 )
@@ -76,7 +77,7 @@ func (h *host) asked(profile string, ca *testca.CA) error {
 	chain, key := ca.Issue(h.t, testca.Want{Name: "somebody.test", Usages: testca.Client()})
 	client, err := tls.X509KeyPair(chain, key)
 	h.must(err)
-	own, err := parseCertificates([]byte(h.read(certs + "/" + strings.TrimPrefix(profile, "keylime-") + ".crt")))
+	own, err := keypair.ParseCertificates([]byte(h.read(certs + "/" + strings.TrimPrefix(profile, "keylime-") + ".crt")))
 	h.must(err)
 	known, _ := keylime.Find(profile)
 	target := probe.Target{Address: h.service("", known).Probe, Leaf: own[0], Bundle: []byte(h.read(certs + "/ca.crt"))}
@@ -253,7 +254,7 @@ func TestOutputsChangeWithTheSet(t *testing.T) {
 	h.must(h.renew(carried(items, "tenant")...)) // of one that is carried over too
 	got, err := spiffebundle.Parse(spiffeid.RequireTrustDomainFromString("funlab.casa"), read("book.json"))
 	h.must(err)
-	roots, err := parseCertificates(append(slices.Clone(h.ca.RootPEM), next.RootPEM...))
+	roots, err := keypair.ParseCertificates(append(slices.Clone(h.ca.RootPEM), next.RootPEM...))
 	h.must(err)
 	if len(got.X509Authorities()) != 2 || !got.HasX509Authority(roots[0]) || !got.HasX509Authority(roots[1]) {
 		t.Errorf("book.json:\n%s", read("book.json"))

@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/generation"
+	"funlab.casa/omen/install/place"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/record"
 )
 
 // Uninstalled tells what Uninstall did.
@@ -49,7 +50,7 @@ func (i *Installer) Uninstall(ctx context.Context, items []Item) (*Uninstalled, 
 func (i *Installer) hasState() (bool, error) {
 	state, err := beneath.Open(i.root(), i.stateDir())
 	if err != nil {
-		return false, ignoreAbsent(err)
+		return false, beneath.IgnoreAbsent(err)
 	}
 	defer state.Close()
 	set, err := state.Stat(i.set().Name)
@@ -65,7 +66,7 @@ func (c *Change) uninstall(ctx context.Context, items []Item) (*Uninstalled, err
 	if _, err := c.look(); err != nil {
 		return nil, err
 	}
-	installed := c.was != none || c.found != nil
+	installed := c.was != record.None || c.found != nil
 	c.plan = c.lookAround(ctx, items, done)
 	var err error
 	if c.config, err = c.installer.existingConfig(); err != nil {
@@ -100,7 +101,7 @@ func (c *Change) lookAround(ctx context.Context, items []Item, done *Uninstalled
 	p := &plan{}
 	for _, profile := range profilesOf(items) {
 		at := slices.IndexFunc(items, func(item Item) bool { return item.Profile == profile.Name })
-		met := c.found != nil && slices.ContainsFunc(c.found.Services, func(s foundService) bool { return s.Profile == profile.Name })
+		met := c.found != nil && slices.ContainsFunc(c.found.Services, func(s record.Service) bool { return s.Profile == profile.Name })
 		if at < 0 && !met {
 			continue
 		}
@@ -143,21 +144,21 @@ func (c *Change) putBack(done *Uninstalled) error {
 			return err
 		}
 	}
-	var links []outputLink
+	var links []record.Link
 	if c.found != nil {
 		links = c.found.Outputs
 	}
 	if err := c.installer.removeLinks(links); err != nil {
 		return err
 	}
-	if err := errors.Join(c.sweepFolder(c.set().parkedLink()), c.sweepFolder(c.set().parkedFolder()), c.sweepCopy()); err != nil {
+	if err := errors.Join(c.sweepFolder(c.place().ParkedLink()), c.sweepFolder(c.place().ParkedFolder()), c.sweepCopy()); err != nil {
 		return err
 	}
 	return c.putBackFolder(done)
 }
 
 func (c *Change) putBackFolder(done *Uninstalled) error {
-	state, err := c.stateOfCerts()
+	state, err := c.place().State()
 	if errors.Is(err, ErrNotAdoptable) {
 		done.Folder = "left"
 		done.warn("%v", err)
@@ -167,20 +168,20 @@ func (c *Change) putBackFolder(done *Uninstalled) error {
 		return err
 	}
 	switch {
-	case state == certsFolder:
+	case state == place.Filled:
 		done.Folder = "folder"
-	case c.found.byHand() != none:
+	case c.found.ByHand() != record.None:
 		done.Folder = "folder"
 		return c.rebuildFolder(state, done)
-	case state == certsLinked:
+	case state == place.Linked:
 		return errors.Join(c.config.Remove(c.set().link()), c.config.Sync())
 	}
 	return nil
 }
 
 // rebuildFolder makes the folder that people had, and has it take the link's place.
-func (c *Change) rebuildFolder(state certsState, done *Uninstalled) error {
-	_, damage, err := c.store.inspect(c.found.byHand())
+func (c *Change) rebuildFolder(state place.State, done *Uninstalled) error {
+	_, damage, err := c.store.Inspect(c.found.ByHand())
 	if err != nil {
 		return err
 	}
@@ -189,42 +190,11 @@ func (c *Change) rebuildFolder(state certsState, done *Uninstalled) error {
 			done.warn("what was found here is not what it was: %s", d)
 		}
 	}
-	files, err := c.store.read(c.found.byHand())
+	files, err := c.store.Read(c.found.ByHand())
 	if err != nil {
 		return err
 	}
-	if err := c.writeFolder(files); err != nil {
-		return err
-	}
-	name, link := c.set().foundFolder(), c.set().link()
-	if state == certsLinked {
-		err := c.config.Exchange(name, link)
-		if err == nil {
-			return errors.Join(c.config.Sync(), c.config.Remove(name), c.config.Sync())
-		}
-		if !beneath.CannotExchange(err) {
-			return err
-		}
-		if err := c.config.Remove(link); err != nil {
-			return err
-		}
-	}
-	return errors.Join(c.config.Rename(name, link), c.config.Sync())
-}
-
-func (c *Change) writeFolder(files []beneath.File) error {
-	was := c.found.Folder
-	dir, err := c.config.Make(c.set().foundFolder(), was.Mode, was.UID, was.GID)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	for _, f := range files {
-		if err := dir.Create(was.asFound(f)); err != nil {
-			return err
-		}
-	}
-	return errors.Join(dir.Sync(), c.config.Sync())
+	return c.place().PutBack(state, c.found.Folder, files)
 }
 
 // putBackServices restarts what ran before us, so that it reads what is there now,
@@ -277,7 +247,7 @@ func (c *Change) ranBefore(s served) bool {
 	if c.found == nil {
 		return true
 	}
-	at := slices.IndexFunc(c.found.Services, func(f foundService) bool { return f.Profile == s.profile.Name })
+	at := slices.IndexFunc(c.found.Services, func(f record.Service) bool { return f.Profile == s.profile.Name })
 	return at < 0 || c.found.Services[at].Ran
 }
 
@@ -285,15 +255,15 @@ func (c *Change) ranBefore(s served) bool {
 // as long as that is there, the host is not yet as it was.
 func (c *Change) removeStore(done *Uninstalled) error {
 	s := c.store
-	errs := []error{s.dir.Remove(currentName), s.dir.Sync(), s.prune(), s.removeRefused(), s.removeRun()}
-	for _, name := range []string{journalName, foundName, reactivatedName} {
-		errs = append(errs, s.dir.Remove(name+".new"), s.dir.Remove(name+".bad"))
+	errs := []error{s.Dir.Remove(generation.CurrentName), s.Dir.Sync(), s.Prune(), s.RemoveRefused(), s.RemoveRun()}
+	for _, name := range []string{record.JournalName, record.FoundName, reactivatedName} {
+		errs = append(errs, s.Dir.Remove(name+".new"), s.Dir.Remove(name+".bad"))
 	}
-	errs = append(errs, s.dir.Remove(journalName), s.dir.Remove(reactivatedName), s.dir.Sync())
+	errs = append(errs, s.Dir.Remove(record.JournalName), s.Dir.Remove(reactivatedName), s.Dir.Sync())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := errors.Join(c.leaveRoom(), forget(s.dir, foundName)); err != nil {
+	if err := errors.Join(c.leaveRoom(), record.Forget(s.Dir, record.FoundName)); err != nil {
 		return err
 	}
 	return c.installer.removeState(done)
@@ -309,7 +279,7 @@ func (c *Change) leaveRoom() error {
 		return err
 	}
 	defer parent.Close()
-	return errors.Join(ifEmpty(parent, filepath.Base(c.set().parent())), parent.Sync())
+	return errors.Join(parent.RemoveIfEmpty(filepath.Base(c.set().parent())), parent.Sync())
 }
 
 // removeState removes the folders of the state directory that are empty now, and
@@ -320,7 +290,7 @@ func (i *Installer) removeState(done *Uninstalled) error {
 		return err
 	}
 	defer state.Close()
-	if err := ifEmpty(state, i.set().Name); err != nil {
+	if err := state.RemoveIfEmpty(i.set().Name); err != nil {
 		return err
 	}
 	names, err := state.Names()
@@ -341,14 +311,5 @@ func (i *Installer) removeState(done *Uninstalled) error {
 		return err
 	}
 	defer parent.Close()
-	return ifEmpty(parent, filepath.Base(i.stateDir()))
-}
-
-// ifEmpty removes a directory unless something is in it.
-func ifEmpty(parent *beneath.Dir, name string) error {
-	err := parent.RemoveEmpty(name)
-	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	return err
+	return parent.RemoveIfEmpty(filepath.Base(i.stateDir()))
 }

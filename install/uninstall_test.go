@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
@@ -114,7 +115,7 @@ func TestUninstallAfter(t *testing.T) {
 			h.must(os.Rename(h.path("etc/keylime/certs"), h.path("etc/keylime/x")))
 			h.must(os.Remove(h.path("etc/keylime/x")))
 			h.must(os.CopyFS(h.path("etc/keylime/certs"), os.DirFS(h.path("var/lib/omen-agent/keylime/gen-000000"))))
-			h.must(os.Remove(h.path("etc/keylime/certs/" + manifestName)))
+			h.must(os.Remove(h.path("etc/keylime/certs/" + generation.ManifestName)))
 			h.byHandModes()
 			h.must(os.Remove(h.path(certs)))
 		},

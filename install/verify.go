@@ -10,8 +10,11 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
+	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/install/record"
 )
 
 // Finding is one question put to a service, and what came of it.
@@ -70,21 +73,21 @@ func (i *Installer) survey(ctx context.Context, items []Item) (*plan, []beneath.
 // installed reads the current set without the lock: the folder that is opened
 // stays whole, whatever current points to by then.
 func (i *Installer) installed() (int, []beneath.File, error) {
-	s, err := openStore(i.root(), i.stateDir(), i.set())
+	s, err := generation.Open(i.root(), i.stateDir(), i.set().Name)
 	if err != nil {
-		return none, nil, errors.Join(ErrNotInstalled, err)
+		return record.None, nil, errors.Join(ErrNotInstalled, err)
 	}
-	defer s.close()
-	number, err := s.current()
+	defer s.Close()
+	number, err := s.Current()
 	if err != nil {
-		return none, nil, err
+		return record.None, nil, err
 	}
-	if number == none {
-		return none, nil, ErrNotInstalled
+	if number == record.None {
+		return record.None, nil, ErrNotInstalled
 	}
-	files, err := s.read(number)
+	files, err := s.Read(number)
 	if errors.Is(err, fs.ErrNotExist) { // the link leads to a set that is gone
-		return none, nil, errors.Join(ErrNotInstalled, err)
+		return record.None, nil, errors.Join(ErrNotInstalled, err)
 	}
 	return number, files, err
 }
@@ -97,16 +100,16 @@ func checkInstalledSet(p *plan, files []beneath.File, now time.Time) []Finding {
 			continue
 		}
 		finding := Finding{Certificate: m.item.Name, Check: checkInstalled}
-		found, ok, err := pairIn(files, m.item.Name)
+		found, ok, err := fileset.Pair(files, m.item.Name)
 		switch {
 		case err != nil:
 			finding.Err = err
 		case !ok:
 			finding.Err = ErrNotInstalled
-		case now.After(found.leaf().NotAfter):
-			finding.Err = errors.New("expired " + found.leaf().NotAfter.Format(time.RFC3339))
+		case now.After(found.Leaf().NotAfter):
+			finding.Err = errors.New("expired " + found.Leaf().NotAfter.Format(time.RFC3339))
 		default:
-			finding.Detail = "valid until " + found.leaf().NotAfter.Format(time.RFC3339)
+			finding.Detail = "valid until " + found.Leaf().NotAfter.Format(time.RFC3339)
 		}
 		findings = append(findings, finding)
 	}
@@ -132,8 +135,8 @@ func checkService(ctx context.Context, p *plan, s served, files []beneath.File) 
 	if err != nil {
 		return []Finding{{Certificate: name, Check: checkServed, Err: err}}
 	}
-	ca, _ := file(files, keylime.BundleFile)
-	target := probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content, Apart: apart(files, own.Leaf)}
+	ca, _ := fileset.Find(files, keylime.BundleFile)
+	target := probe.Target{Address: s.address, Leaf: own.Leaf, Bundle: ca.Content, Apart: fileset.ApartFromClients(files, own.Leaf)}
 	findings := []Finding{
 		{Certificate: name, Check: checkServed, Detail: probe.Serial(own.Leaf), Err: probe.Served(ctx, target)},
 		{Certificate: name, Check: checkNobody, Err: refusesNobody(ctx, s, target)},

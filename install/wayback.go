@@ -8,10 +8,11 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/record"
 )
 
 func newChange(i *Installer, lock *Lock) *Change {
-	return &Change{installer: i, lock: lock, was: none, number: none, previous: none}
+	return &Change{installer: i, lock: lock, was: record.None, number: record.None, previous: record.None}
 }
 
 // undo takes back what an installation that failed had switched, newest first:
@@ -24,7 +25,7 @@ func (c *Change) undo() error {
 	}
 	c.rolled = true
 	errs := []error{c.unconfigure(c.written[:c.applied]), c.unlinkOutputs()}
-	if err := errors.Join(errs...); err != nil && c.was == none && !c.adopted && !c.torn {
+	if err := errors.Join(errs...); err != nil && c.was == record.None && !c.adopted && !c.torn {
 		return err // what is still configured names the new set: it stays, and the journal tells the next one
 	}
 	if c.linkMade {
@@ -33,8 +34,8 @@ func (c *Change) undo() error {
 	if c.adopted || c.torn {
 		c.was = c.previous
 	}
-	if c.number != none {
-		errs = append(errs, c.store.switchTo(c.was))
+	if c.number != record.None {
+		errs = append(errs, c.store.SwitchTo(c.was))
 		if failed := errors.Join(errs...); failed == nil && !c.torn {
 			errs = append(errs, c.restoreRecords())
 		}
@@ -55,7 +56,7 @@ func (c *Change) unconfigure(written []keylime.Written) error {
 func (c *Change) restoreRecords() error {
 	if c.adopted {
 		if c.earlier != nil && c.earlier.From == c.previous {
-			return writeRecord(c.store.dir, journalName, c.earlier)
+			return record.Write(c.store.Dir, record.JournalName, c.earlier)
 		}
 		return c.clearJournal()
 	}
@@ -65,7 +66,7 @@ func (c *Change) restoreRecords() error {
 	if c.earlier == nil {
 		return errors.Join(c.clearJournal(), c.restoreFound())
 	}
-	return errors.Join(writeRecord(c.store.dir, journalName, c.earlier), c.restoreFound())
+	return errors.Join(record.Write(c.store.Dir, record.JournalName, c.earlier), c.restoreFound())
 }
 
 // goBack makes the proven set current again, with the configuration that goes with
@@ -76,21 +77,11 @@ func (c *Change) goBack() error {
 		return err // what is still configured needs the link
 	}
 	if c.journal.LinkMade {
-		if err := errors.Join(c.removeIfLink(c.set().link()), c.config.Sync()); err != nil {
+		if err := errors.Join(c.place().RemoveIfLink(c.set().link()), c.config.Sync()); err != nil {
 			return err
 		}
 	}
-	return c.store.switchTo(c.previous)
-}
-
-// unsettled reports that the configuration, or links, may be in the middle of a
-// change: half a folder, a drop-in without its record.
-func (j *journal) unsettled() bool {
-	if j == nil {
-		return false
-	}
-	half := slices.ContainsFunc(j.Written, func(w keylime.Written) bool { return len(w.Places) > 0 })
-	return half || len(j.Outputs) > 0 || j.From == none
+	return c.store.SwitchTo(c.previous)
 }
 
 // takeBackEarlier goes all the way back to the proven set, from an installation
@@ -98,7 +89,7 @@ func (j *journal) unsettled() bool {
 // else in memory. It returns the set.
 func (c *Change) takeBackEarlier() ([]beneath.File, error) {
 	if c.previous != c.earlier.From { // it is gone
-		return c.store.read(c.was)
+		return c.store.Read(c.was)
 	}
 	config, err := c.installer.existingConfig()
 	if err != nil {
@@ -109,7 +100,7 @@ func (c *Change) takeBackEarlier() ([]beneath.File, error) {
 		taker := &Change{installer: c.installer, store: c.store, config: config, journal: c.earlier, previous: c.previous}
 		err = taker.goBack()
 	} else {
-		err = c.store.switchTo(c.previous)
+		err = c.store.SwitchTo(c.previous)
 	}
 	if err != nil {
 		return nil, err
@@ -124,7 +115,7 @@ func (c *Change) takeBackEarlier() ([]beneath.File, error) {
 func (c *Change) setAside() error {
 	var errs []error
 	if c.fresh {
-		errs = append(errs, c.store.refuse(c.number))
+		errs = append(errs, c.store.Refuse(c.number))
 	}
 	return errors.Join(append(errs, c.pruneBut(c.previous))...)
 }
@@ -133,12 +124,11 @@ func (c *Change) setAside() error {
 func (c *Change) unlinkMade() error { return c.installer.removeLinks(c.journal.Outputs) }
 
 // removeLinks removes links of ours; what stands there by now and is none is left.
-func (i *Installer) removeLinks(links []outputLink) error {
+func (i *Installer) removeLinks(links []record.Link) error {
 	var errs []error
-	for _, l := range links {
-		o := output{path: l.Path, target: l.Target}
-		if ours, err := i.hasOutput(o); err == nil && ours {
-			errs = append(errs, i.inFolderOf(o, (*beneath.Dir).Remove))
+	for _, link := range links {
+		if ours, err := i.hasOutput(link); err == nil && ours {
+			errs = append(errs, i.inFolderOf(link, (*beneath.Dir).Remove))
 		}
 	}
 	return errors.Join(errs...)

@@ -5,6 +5,7 @@ package beneath
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +68,16 @@ func (d *Dir) Remove(name string) error { return d.unlink(name, 0) }
 // RemoveEmpty removes an empty directory; an absent one is no error.
 func (d *Dir) RemoveEmpty(name string) error { return d.unlink(name, unix.AT_REMOVEDIR) }
 
+// RemoveIfEmpty removes a directory unless something is in it; an absent one is no
+// error.
+func (d *Dir) RemoveIfEmpty(name string) error {
+	err := d.RemoveEmpty(name)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return err
+}
+
 func (d *Dir) unlink(name string, flags int) error {
 	if err := d.check("remove", name); err != nil {
 		return err
@@ -98,4 +109,12 @@ func (d *Dir) RemoveFlat(name string) error {
 		}
 	}
 	return d.RemoveEmpty(name)
+}
+
+// IgnoreAbsent is err, unless it says that something is not there.
+func IgnoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

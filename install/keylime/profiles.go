@@ -8,7 +8,8 @@ import "crypto/x509"
 const (
 	ConfigDir = "/etc/keylime"
 	VendorDir = "/usr/etc/keylime"
-	CertsName = "certs" // the link in ConfigDir
+	CertsName = "certs"   // the link in ConfigDir
+	SetName   = "keylime" // of the certificates in CertsDir, where it is one of several
 	CertsDir  = ConfigDir + "/" + CertsName
 
 	// Files of the set: what servers are verified by, and what clients are. Keylime

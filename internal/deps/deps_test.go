@@ -56,6 +56,10 @@ var simulators = []string{
 	module + "tpmsim", module + "attest/verify/provertest", module + "attest/attacker", module + "test", module + "install/internal",
 }
 
+// installers decide about an installation, or touch what runs. What they stand on does
+// not reach them.
+var installers = []string{module + "install/service", module + "install/probe", module + "install/rival", module + "install/account"}
+
 var rules = []rule{
 	{from: "attest", never: []string{"os", "net/http", "crypto/tls", module}, direct: true,
 		why: "the seam is pure"},
@@ -83,6 +87,16 @@ var rules = []rule{
 		why: "only install/probe speaks to the network"},
 	{from: "install/*", except: []string{"install/probe"}, never: []string{"net", "net/http", "crypto/tls"}, direct: true,
 		why: "only install/probe speaks to the network"},
+	{from: "install/keypair", never: []string{"os", module + "install/", module + "internal"}, direct: true,
+		why: "bytes in, a judgement out: neither disk nor TPM"},
+	{from: "install/record", never: installers,
+		why: "what is written down is read by itself, and acted on elsewhere"},
+	{from: "install/fileset", never: installers,
+		why: "the files of a set know neither where they are nor who reads them"},
+	{from: "install/generation", never: installers,
+		why: "sets on a disk know neither services nor what is to be current"},
+	{from: "install/place", never: installers,
+		why: "link and folder are exchanged, and nobody is told"},
 	{from: "install", never: []string{module + "attest", module + "issuer", module + "internal"},
 		why: "install takes bytes and does not care who made them"},
 	{from: "issuer", never: []string{"os", "net/http", "crypto/tls", module + "install", module + "internal/bao"}, direct: true,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package install
+package generation
 
 import (
 	"crypto/sha256"
@@ -12,26 +12,29 @@ import (
 	"strings"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/fileset"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/install/record"
 )
 
 const (
-	// manifestName is a file of every generation: the last that is written, the
+	// ManifestName is a file of every generation: the last that is written, the
 	// first that is removed, so that a generation without it is not whole.
-	manifestName    = ".omen-manifest"
+	ManifestName    = ".omen-manifest"
 	manifestVersion = 1
 )
 
-// manifest says what a generation was when it was written.
-type manifest struct {
+// Manifest says what a generation was when it was written.
+type Manifest struct {
 	Version int     `json:"version"`
-	Files   []entry `json:"files"`
-	Told    []told  `json:"told,omitempty"` // what components are told with the set
+	Files   []Entry `json:"files"`
+	Told    []Told  `json:"told,omitempty"` // what components are told with the set
 }
 
-// entry is one file. Of a sealed key, which is a link, there is no hash: its
+// Entry is one file. Of a sealed key, which is a link, there is no hash: its
 // plain form belongs to the certificate beside it, or it does not.
-type entry struct {
+type Entry struct {
 	Name   string `json:"name"`
 	Mode   uint32 `json:"mode"`
 	UID    int    `json:"uid"`
@@ -40,12 +43,13 @@ type entry struct {
 	Sealed bool   `json:"sealed,omitempty"`
 }
 
-func (m *manifest) check() error {
-	if m.Version != manifestVersion || len(m.Files) > maxFiles || len(m.Told) > maxEntries {
+// Check refuses a manifest that no version of ours has written.
+func (m *Manifest) Check() error {
+	if m.Version != manifestVersion || len(m.Files) > record.MaxFiles || len(m.Told) > record.MaxEntries {
 		return errors.New("manifest of another version, or too long")
 	}
 	for _, e := range m.Files {
-		if !plainName(e.Name) || e.Mode > 0o7777 || e.UID < 0 || e.GID < 0 || e.Sealed != (e.SHA256 == "") {
+		if !record.IsFileName(e.Name) || e.Mode > 0o7777 || e.UID < 0 || e.GID < 0 || e.Sealed != (e.SHA256 == "") {
 			return fmt.Errorf("manifest has an impossible file %q", e.Name)
 		}
 	}
@@ -57,10 +61,10 @@ func (m *manifest) check() error {
 	return nil
 }
 
-func newManifest(files []beneath.File, drops []keylime.DropIn) *manifest {
-	m := &manifest{Version: manifestVersion, Told: tell(drops)}
+func newManifest(files []beneath.File, drops []keylime.DropIn) *Manifest {
+	m := &Manifest{Version: manifestVersion, Told: tell(drops)}
 	for _, f := range files {
-		e := entry{Name: f.Name, Mode: f.Mode, UID: f.UID, GID: f.GID, Sealed: isSealed(files, f.Name)}
+		e := Entry{Name: f.Name, Mode: f.Mode, UID: f.UID, GID: f.GID, Sealed: fileset.IsSealed(files, f.Name)}
 		if !e.Sealed {
 			e.SHA256 = hashOf(f.Content)
 		}
@@ -74,13 +78,13 @@ func hashOf(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// entry finds a file; nil when the manifest has none of that name, or there is
+// Entry finds a file; nil when the manifest has none of that name, or there is
 // no manifest.
-func (m *manifest) entry(name string) *entry {
+func (m *Manifest) Entry(name string) *Entry {
 	if m == nil {
 		return nil
 	}
-	at := slices.IndexFunc(m.Files, func(e entry) bool { return e.Name == name })
+	at := slices.IndexFunc(m.Files, func(e Entry) bool { return e.Name == name })
 	if at < 0 {
 		return nil
 	}
@@ -121,17 +125,17 @@ func (d Damage) Lost() bool { return d.Harm == Changed || d.Harm == Missing }
 // Spoils reports that a certificate cannot be carried over because of it: a file
 // of it is not ours any more, or the CA bundle, or the list of what was ours.
 func (d Damage) Spoils(certificate string) bool {
-	return d.Lost() && (d.Certificate == certificate || isBundle(d.File) || d.File == manifestName)
+	return d.Lost() && (d.Certificate == certificate || isBundle(d.File) || d.File == ManifestName)
 }
 
 // certificateOf is the certificate whose file has this name, if it is one. A set
 // beside Keylime's has one, whatever its files are called.
-func (s Set) certificateOf(name string) string {
-	if s.Name != KeylimeSet.Name && !isBundle(name) && name != manifestName {
-		return s.Name
+func certificateOf(set, name string) string {
+	if set != keylime.SetName && !isBundle(name) && name != ManifestName {
+		return set
 	}
 	base, suffix, _ := strings.Cut(name, ".")
-	if !certificateName.MatchString(base) || suffix == "" || isBundle(name) {
+	if !fileset.IsName(base) || suffix == "" || isBundle(name) {
 		return ""
 	}
 	return base
@@ -142,18 +146,18 @@ func isBundle(name string) bool {
 }
 
 // readManifest returns the manifest of a generation that is open.
-func readManifest(dir *beneath.Dir) (*manifest, error) {
-	m := &manifest{}
-	if err := readRecord(dir, manifestName, m); err != nil {
+func readManifest(dir *beneath.Dir) (*Manifest, error) {
+	m := &Manifest{}
+	if err := record.Read(dir, ManifestName, m); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// inspect holds a generation against its manifest. Without one the damage is
+// Inspect holds a generation against its manifest. Without one the damage is
 // just that, and the manifest nil.
-func (s store) inspect(number int) (*manifest, []Damage, error) {
-	dir, err := s.dir.Sub(nameOf(number))
+func (s Store) Inspect(number int) (*Manifest, []Damage, error) {
+	dir, err := s.Dir.Sub(NameOf(number))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -167,7 +171,7 @@ func (s store) inspect(number int) (*manifest, []Damage, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			harm = Missing
 		}
-		return nil, []Damage{{File: manifestName, Harm: harm}}, nil
+		return nil, []Damage{{File: ManifestName, Harm: harm}}, nil
 	}
 	names, err := dir.Names()
 	if err != nil {
@@ -180,23 +184,23 @@ func (s store) inspect(number int) (*manifest, []Damage, error) {
 			return nil, nil, err
 		}
 		if harm != "" {
-			all = append(all, Damage{File: e.Name, Certificate: s.set.certificateOf(e.Name), Harm: harm})
+			all = append(all, Damage{File: e.Name, Certificate: certificateOf(s.set, e.Name), Harm: harm})
 		}
 	}
 	for _, name := range names {
-		if name != manifestName && m.entry(name) == nil {
-			all = append(all, Damage{File: name, Certificate: s.set.certificateOf(name), Harm: Added})
+		if name != ManifestName && m.Entry(name) == nil {
+			all = append(all, Damage{File: name, Certificate: certificateOf(s.set, name), Harm: Added})
 		}
 	}
 	return m, all, nil
 }
 
 // examine holds one file against its entry.
-func (s store) examine(dir *beneath.Dir, number int, e entry) (Harm, error) {
+func (s Store) examine(dir *beneath.Dir, number int, e Entry) (Harm, error) {
 	if e.Sealed {
 		return s.examineSealed(dir, number, e)
 	}
-	f, err := dir.Read(e.Name, maxFile)
+	f, err := dir.Read(e.Name, keypair.MaxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Missing, nil
@@ -210,7 +214,7 @@ func (s store) examine(dir *beneath.Dir, number int, e entry) (Harm, error) {
 	return e.rights(f), nil
 }
 
-func (e entry) rights(f beneath.File) Harm {
+func (e Entry) rights(f beneath.File) Harm {
 	if f.Mode != e.Mode || f.UID != e.UID || f.GID != e.GID {
 		return Reowned
 	}
@@ -218,7 +222,7 @@ func (e entry) rights(f beneath.File) Harm {
 }
 
 // examineSealed looks at the link, and at the plain key where there is one.
-func (s store) examineSealed(dir *beneath.Dir, number int, e entry) (Harm, error) {
+func (s Store) examineSealed(dir *beneath.Dir, number int, e Entry) (Harm, error) {
 	info, err := dir.Stat(e.Name)
 	if err != nil {
 		return "", err
@@ -241,8 +245,8 @@ func (s store) examineSealed(dir *beneath.Dir, number int, e entry) (Harm, error
 		return PlainLost, err
 	}
 	name := strings.TrimSuffix(e.Name, ".key")
-	certificate, err := dir.Read(name+".crt", maxFile)
-	if err == nil && !plainFits([]beneath.File{certificate, key}, name) {
+	certificate, err := dir.Read(name+".crt", keypair.MaxFile)
+	if err == nil && !fileset.PlainFits([]beneath.File{certificate, key}, name) {
 		return PlainLost, nil
 	}
 	return e.rights(key), nil // a certificate that is not there is named by itself

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package install
+package fileset
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"funlab.casa/omen/install/beneath"
+	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/tss2"
 )
@@ -30,7 +31,7 @@ func pkcs12File(root, passwordFile string, key []byte, chain []*x509.Certificate
 	if tss2.Is(key) {
 		return nil, errors.New("the key is in the TPM: a PKCS#12 file holds the key itself")
 	}
-	signer, _, err := parseKey(key)
+	signer, _, err := keypair.ParseKey(key)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package install
+package record
 
 import (
 	"bytes"
@@ -16,16 +16,16 @@ import (
 	"funlab.casa/omen/install/beneath"
 )
 
-// maxRecord bounds what we write down of an installation, in bytes.
-const maxRecord = 1 << 20
+// MaxSize bounds what we write down of an installation, in bytes.
+const MaxSize = 1 << 20
 
-// A record is written down beside or in a generation. check refuses one that no
+// A Record is written down beside or in a generation. Check refuses one that no
 // version of ours has written.
-type record interface{ check() error }
+type Record interface{ Check() error }
 
-// writeRecord writes a record, for root only, in one step and durably.
-func writeRecord(dir *beneath.Dir, name string, r record) error {
-	text, err := encodeRecord(r)
+// Write writes a record, for root only, in one step and durably.
+func Write(dir *beneath.Dir, name string, r Record) error {
+	text, err := Encode(r)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func writeRecord(dir *beneath.Dir, name string, r record) error {
 	if err := dir.Remove(waiting); err != nil {
 		return err
 	}
-	if err := dir.Create(ownRecord(waiting, text)); err != nil {
+	if err := dir.Create(File(waiting, text)); err != nil {
 		return err
 	}
 	if err := dir.Rename(waiting, name); err != nil {
@@ -42,32 +42,35 @@ func writeRecord(dir *beneath.Dir, name string, r record) error {
 	return dir.Sync()
 }
 
-func ownRecord(name string, text []byte) beneath.File {
+// File is a record as a file, for root only.
+func File(name string, text []byte) beneath.File {
 	return beneath.File{Name: name, Mode: 0o600, UID: os.Geteuid(), GID: os.Getegid(), Content: text}
 }
 
-func encodeRecord(r record) ([]byte, error) {
+// Encode writes a record as text that Read will take.
+func Encode(r Record) ([]byte, error) {
 	text, err := json.MarshalIndent(r, "", " ")
-	if err == nil && len(text) >= maxRecord {
-		err = fmt.Errorf("record of more than %d bytes", maxRecord)
+	if err == nil && len(text) >= MaxSize {
+		err = fmt.Errorf("record of more than %d bytes", MaxSize)
 	}
 	return append(text, '\n'), err
 }
 
-// readRecord reads a record that is ours and whole; one that is not there is
+// Read reads a record that is ours and whole; one that is not there is
 // fs.ErrNotExist.
-func readRecord(dir *beneath.Dir, name string, r record) error {
-	f, err := dir.Read(name, maxRecord)
+func Read(dir *beneath.Dir, name string, r Record) error {
+	f, err := dir.Read(name, MaxSize)
 	if err != nil {
 		return err
 	}
 	if f.UID != os.Geteuid() || f.Mode&0o022 != 0 {
 		return fmt.Errorf("%s/%s can be written by others", dir.Path(), name)
 	}
-	return decodeRecord(f.Content, r)
+	return Decode(f.Content, r)
 }
 
-func decodeRecord(text []byte, r record) error {
+// Decode reads one record and nothing behind it, without a field that it does not have.
+func Decode(text []byte, r Record) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(r); err != nil {
@@ -76,14 +79,14 @@ func decodeRecord(text []byte, r record) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one record")
 	}
-	return r.check()
+	return r.Check()
 }
 
-// recall reads a record and reports whether it is there. One that says nothing is
+// Recall reads a record and reports whether it is there. One that says nothing is
 // set aside as NAME.bad, and said: it must not stop a renewal. An error is the
 // disk's.
-func recall(dir *beneath.Dir, name string, r record, log *slog.Logger) (there, bad bool, err error) {
-	cause := readRecord(dir, name, r)
+func Recall(dir *beneath.Dir, name string, r Record, log *slog.Logger) (there, bad bool, err error) {
+	cause := Read(dir, name, r)
 	if cause == nil || errors.Is(cause, fs.ErrNotExist) {
 		return cause == nil, false, nil
 	}
@@ -102,10 +105,7 @@ func fromDisk(err error) bool {
 	return errors.As(err, &failed) && failed != syscall.ELOOP && failed != syscall.EISDIR && failed != syscall.ENXIO
 }
 
-// forget removes a record, durably.
-func forget(dir *beneath.Dir, name string) error {
+// Forget removes a record, durably.
+func Forget(dir *beneath.Dir, name string) error {
 	return errors.Join(dir.Remove(name), dir.Sync())
 }
-
-// isNumber reports that n can be the number of a generation, or of none.
-func isNumber(n int) bool { return n >= none && n <= maxNumber }
