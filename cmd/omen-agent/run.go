@@ -3,14 +3,10 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
 
-	"funlab.casa/omen/attest/host"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/internal/daemon"
@@ -51,21 +47,9 @@ func (*runCommand) Run(j *job) error {
 	defer b.run(j.ctx)()
 	d := daemon.Daemon{
 		Load: j.hosts(observer, b), Hold: c.Boot.Hold.Duration, Reload: hup,
-		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Fatal: lateTPM(c.TPM.Device),
+		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Fatal: watchTPM(c.TPM.Device).came,
 	}
 	return d.Run(j.ctx)
-}
-
-// lateBoot is how long after the boot a driver may still bring a TPM.
-const lateBoot = 15 * time.Minute
-
-// lateTPM reports that there was no TPM when this process got its devices from systemd
-// (PrivateDevices=): one that came later only the next process will see.
-func lateTPM(device string) func(error) bool {
-	return func(err error) bool {
-		return strings.HasPrefix(device, "/dev/") && os.Getenv("INVOCATION_ID") != "" &&
-			errors.Is(err, host.ErrAbsent) && daemon.WallClock{}.Elapsed() < lateBoot
-	}
 }
 
 // hosts gives this host as it is configured at each call. It goes on where the one before

@@ -113,6 +113,8 @@ func renewalAlarm(s *Status) Alarm {
 		level, reason = alarm.Warning, "renewals are held back: the new set was not served"
 	case s.Failure.Rule != "":
 		level, reason = alarm.Warning, "OpenBao refused this host: "+s.Failure.Rule
+	case s.Failure.Refused:
+		level, reason = alarm.Warning, "OpenBao refused this host at step "+string(s.Failure.Step)
 	case s.Failure.Step != "":
 		reason += " at step " + string(s.Failure.Step)
 	}

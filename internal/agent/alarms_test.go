@@ -36,6 +36,8 @@ func TestAlarms(t *testing.T) {
 		{"failed", func(s *Status) { s.Failure = &Failure{Step: StepTPM} }, []Alarm{{AlarmRenewal, alarm.Info, "", "the last renewal failed at step tpm"}}},
 		{"refused", func(s *Status) { s.Failure = &Failure{Step: StepLogin, Rule: "boot-policy"} },
 			[]Alarm{{AlarmRenewal, alarm.Warning, "", "OpenBao refused this host: boot-policy"}}},
+		{"refused by the PKI", func(s *Status) { s.Failure = &Failure{Step: StepSign, Refused: true} },
+			[]Alarm{{AlarmRenewal, alarm.Warning, "", "OpenBao refused this host at step sign"}}},
 		{"held back", func(s *Status) { s.Failure, s.HeldUntil = &Failure{Step: StepProbe}, now.Add(time.Hour) },
 			[]Alarm{{AlarmRenewal, alarm.Warning, "", "renewals are held back: the new set was not served"}}},
 		{"clock within bounds", func(s *Status) { s.Clock = &Clock{Offset: -ClockTolerance} }, nil},

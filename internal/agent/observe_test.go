@@ -60,8 +60,12 @@ func TestResults(t *testing.T) {
 	for kind, want := range map[bao.Kind]Result{
 		bao.KindDenied: RenewalRefused, bao.KindRejected: RenewalRefused, bao.KindUnreachable: RenewalFailed, bao.KindSealed: RenewalFailed, bao.KindUnknownCA: RenewalFailed,
 	} {
-		if got := result(at(StepSign, "x", &bao.Error{Op: "sign", Kind: kind})); got != want {
+		err := at(StepSign, "x", &bao.Error{Op: "sign", Kind: kind})
+		if got := result(err); got != want {
 			t.Errorf("%s: %s", kind, got)
+		}
+		if kept := new(Agent).failure(err); kept.Refused != (want == RenewalRefused) {
+			t.Errorf("%s: %+v", kind, kept)
 		}
 	}
 	if got := slices.Sorted(slices.Values(Results())); len(got) != 4 {

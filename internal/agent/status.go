@@ -36,7 +36,8 @@ type Record struct {
 // Failure is why the last attempt ended.
 type Failure struct {
 	Step       Step   `json:"step"`
-	Rule       string `json:"rule,omitempty"` // of the server's refusal
+	Rule       string `json:"rule,omitempty"`    // of the auth method's refusal
+	Refused    bool   `json:"refused,omitempty"` // by the server, by a rule or not
 	Message    string `json:"message"`
 	Remedy     string `json:"remedy,omitempty"`
 	RolledBack bool   `json:"rolled_back"`
@@ -83,7 +84,7 @@ func (a *Agent) failure(err error) *Failure {
 	if hint == nil {
 		hint = remedy.Of
 	}
-	f := &Failure{Message: err.Error(), Remedy: hint(err)}
+	f := &Failure{Message: err.Error(), Remedy: hint(err), Refused: result(err) == RenewalRefused}
 	var step *StepError
 	if errors.As(err, &step) {
 		f.Step, f.RolledBack = step.Step, step.RolledBack

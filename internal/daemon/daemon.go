@@ -57,9 +57,8 @@ type Daemon struct {
 	Clock      Clock
 	Supervisor Supervisor
 	Log        *slog.Logger
-	Fatal      func(error) bool // a failure that only another process can mend; nil: none
+	Fatal      func() error // what only another process can mend, nil for nothing; may be nil
 
-	dead   error // such a failure
 	host   Host
 	boot   *boot
 	pace   *pace
@@ -70,7 +69,7 @@ type Daemon struct {
 }
 
 // Run keeps the certificates until ctx ends, which is no error. A configuration that
-// cannot be used at the start is one, and a failure that is Fatal.
+// cannot be used at the start is one, and what is Fatal.
 func (d *Daemon) Run(ctx context.Context) error {
 	var err error
 	if d.host, err = d.Load(); err != nil {
@@ -81,8 +80,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	defer d.Supervisor.Stopping()
 	defer d.boot.holdFor(ctx, d.Hold)()
-	for ctx.Err() == nil && d.dead == nil {
+	for ctx.Err() == nil {
 		d.Supervisor.Alive()
+		if d.Fatal != nil {
+			if err := d.Fatal(); err != nil {
+				return err
+			}
+		}
 		next, soon := d.look(ctx)
 		if d.Clock.Now().Before(next) {
 			d.wait(ctx, next, soon)
@@ -90,7 +94,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		d.attempt(ctx)
 	}
-	return d.dead
+	return nil
 }
 
 // look says when to renew, and whether to look again before long.
@@ -219,9 +223,6 @@ func (d *Daemon) attempt(ctx context.Context) {
 	d.opened = max(began+atLeast, d.Clock.Elapsed()+d.pace.failed(d.Log, err, left))
 	if unknown == nil && status.Usable(d.Clock.Now()) {
 		d.boot.ready("the certificates that are in place can serve")
-	}
-	if d.Fatal != nil && d.Fatal(err) {
-		d.dead = err
 	}
 }
 

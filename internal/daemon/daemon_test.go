@@ -244,17 +244,27 @@ func TestNoStatus(t *testing.T) {
 	})
 }
 
-// What only another process can mend ends this one; services may start before.
+// What only another process can mend ends this one when it is looked at next, also while
+// nothing is due; services may have started before.
 func TestFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
-		m.issued, m.answer = time.Now().Add(-17*time.Hour), away
+		m.issued = time.Now()
+		began, came := m.issued, errors.New("a TPM came")
 		d := Daemon{
 			Load: func() (Host, error) { return m, nil }, Hold: time.Hour, Clock: m, Supervisor: supervisor{m}, Log: slog.New(slog.DiscardHandler),
-			Fatal: func(err error) bool { return err != nil },
+			Fatal: func() error {
+				if time.Since(began) < time.Hour {
+					return nil
+				}
+				return came
+			},
 		}
-		if err := d.Run(t.Context()); err == nil || len(m.attempts) != 1 || m.words() != "ready stopping" {
+		if err := d.Run(t.Context()); !errors.Is(err, came) || len(m.attempts) != 0 || m.words() != "ready stopping" {
 			t.Errorf("%v, attempts %v, told %s", err, m.attempts, m.words())
+		}
+		if took := time.Since(began); took > time.Hour+lookAgain {
+			t.Errorf("it took %s", took)
 		}
 	})
 }

@@ -14,13 +14,14 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/internal/order"
 )
 
 func systemChecks() []Check {
 	return []Check{
 		{
 			Name: "units", Area: AreaInstall, run: checkUnits,
-			Asks:   "the unit or command of each service is found, may be restarted, and would come back",
+			Asks:   "the unit or command of each service is found, may be restarted, and would come back; which of them cannot wait for the agent at boot",
 			Remedy: "systemctl status UNIT; name another with unit or start in [certificate.service]",
 		},
 		{
@@ -47,7 +48,7 @@ func systemChecks() []Check {
 }
 
 func checkUnits(ctx context.Context, p *patient) []Result {
-	return p.ofServices(ctx, "no service is configured", func(s install.Surveyed) []Result {
+	results := p.ofServices(ctx, "no service is configured", func(s install.Surveyed) []Result {
 		switch {
 		case s.Missing != nil:
 			return p.failed(s.Certificate, s.Missing)
@@ -58,6 +59,10 @@ func checkUnits(ctx context.Context, p *patient) []Result {
 		}
 		return ok(s.Service, "runs as %s", s.User)
 	})
+	for _, early := range order.FindEarly(p.config, p.root) {
+		results = append(results, ok(early.Unit, "%s", early)...)
+	}
+	return results
 }
 
 // portPatience is how long a service that runs may take to accept.

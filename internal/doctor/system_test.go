@@ -107,6 +107,10 @@ var systemBreaks = map[string]func(*testing.T){
 		h.bad("units", Problem, "no such file")
 		h.certificate("web", "profile = \"keylime-verifier\"\ncommon_name = \"web.keylime.test\"\nkey = \"file\"")
 		h.bad("units", Problem, "no way to restart the service")
+		h.place("etc/systemd/system/omen-agent.service", "[Unit]\nAfter=network-online.target\n", 0o644)
+		h.place("etc/systemd/system/vpn.service", "[Unit]\nBefore=network-online.target\n", 0o644)
+		h.certificate("web", h.certs["web"]+"\n[certificate.service]\nunit = \"vpn.service\"")
+		h.bad("units", OK, "vpn.service: unit vpn.service does not wait for the agent")
 	},
 	"ports": func(t *testing.T) {
 		h := web(t)

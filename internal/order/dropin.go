@@ -4,6 +4,7 @@ package order
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
@@ -24,10 +25,9 @@ const head = "# Made by omen-agent-generator from " + config.DefaultPath + ".\n#
 
 // dropIns are those of a plan, for both units.
 func (p plan) dropIns() []dropIn {
-	order := p.order()
 	all := []dropIn{
-		{agentUnit + ".d/50-order.conf", order},
-		{unsealUnit + ".d/50-order.conf", order},
+		{agentUnit + ".d/50-order.conf", p.order(p.early...)},
+		{unsealUnit + ".d/50-order.conf", p.order()},
 	}
 	for _, one := range []dropIn{
 		{agentUnit + ".d/50-sandbox.conf", p.agentSandbox()},
@@ -42,8 +42,9 @@ func (p plan) dropIns() []dropIn {
 	return all
 }
 
-// order has systemd warn when agent.toml is newer than what it has read.
-func (p plan) order() string {
+// order is that of all units but some. It has systemd warn when agent.toml is newer
+// than what it has read.
+func (p plan) order(but ...Early) string {
 	var text strings.Builder
 	text.WriteString(head + "[Unit]\nSourcePath=" + config.DefaultPath + "\n")
 	if p.device != "" {
@@ -54,7 +55,9 @@ func (p plan) order() string {
 		fmt.Fprintf(&text, "After=%s\n", device)
 	}
 	for _, name := range p.before {
-		fmt.Fprintf(&text, "Before=%s\n", name)
+		if !slices.ContainsFunc(but, func(e Early) bool { return e.Unit == name }) {
+			fmt.Fprintf(&text, "Before=%s\n", name)
+		}
 	}
 	return text.String()
 }

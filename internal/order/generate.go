@@ -22,7 +22,7 @@ const Program = "omen-agent-generator"
 // first is written to. It has no exit code, so that it cannot keep a system from
 // booting; what is wrong is said in the kernel's log, or to stderr.
 func Main(args []string, stderr io.Writer) {
-	if err := generate(args, config.DefaultPath, isThere); err != nil {
+	if err := generate(args, config.DefaultPath, "/", isThere); err != nil {
 		report(err, stderr)
 	}
 }
@@ -32,9 +32,9 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// generate writes the drop-ins of the configuration. Without one there is nothing to
-// write: the units do not start.
-func generate(args []string, path string, there func(path string) bool) error {
+// generate writes the drop-ins of the configuration, for a host whose units lie below
+// root. Without a configuration there is nothing to write: the units do not start.
+func generate(args []string, path, root string, there func(path string) bool) error {
 	if len(args) != 1 && len(args) != 3 { // systemd.generator(7)
 		return errors.New("usage: " + Program + " NORMAL-DIR [EARLY-DIR LATE-DIR]")
 	}
@@ -47,6 +47,9 @@ func generate(args []string, path string, there func(path string) bool) error {
 	}
 	p, refused := makePlan(c, there)
 	errs := []error{refused}
+	if len(p.before) > 0 {
+		errs = append(errs, p.sortOut(readSequence(root)))
+	}
 	for _, one := range p.dropIns() {
 		errs = append(errs, one.write(args[0]))
 	}

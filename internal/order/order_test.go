@@ -92,15 +92,21 @@ reload = ["/usr/sbin/nginx", "-s", "reload"]
 `},
 }
 
-// run is the generator on a host where these paths are there.
+// run is the generator on a host where these paths are there, and no unit.
 func run(t *testing.T, text string, there []string) (folder string, err error) {
+	t.Helper()
+	return runBelow(t, t.TempDir(), text, there)
+}
+
+// runBelow is the generator on a host whose units lie below root.
+func runBelow(t *testing.T, root, text string, there []string) (folder string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	check(t, os.Chmod(dir, 0o755))
 	path := filepath.Join(dir, "agent.toml")
 	check(t, os.WriteFile(path, []byte(text), 0o644))
 	folder = filepath.Join(dir, "normal")
-	return folder, generate([]string{folder, dir, dir}, path, func(p string) bool { return slices.Contains(there, p) })
+	return folder, generate([]string{folder, dir, dir}, path, root, func(p string) bool { return slices.Contains(there, p) })
 }
 
 // written is what the generator wrote, file after file.
@@ -171,22 +177,22 @@ func TestNoConfiguration(t *testing.T) {
 	check(t, os.Chmod(dir, 0o755))
 	path := filepath.Join(dir, "agent.toml")
 	folder := filepath.Join(dir, "normal")
-	if err := generate([]string{folder}, path, isThere); err != nil {
+	if err := generate([]string{folder}, path, dir, isThere); err != nil {
 		t.Error(err)
 	}
 	check(t, os.WriteFile(path, []byte("[[certificate]"), 0o644))
-	if err := generate([]string{folder}, path, isThere); err == nil || !strings.Contains(err.Error(), "agent.toml:1") {
+	if err := generate([]string{folder}, path, dir, isThere); err == nil || !strings.Contains(err.Error(), "agent.toml:1") {
 		t.Errorf("broken: %v", err)
 	}
 	check(t, os.WriteFile(path, []byte(hosts["keylime"].config), 0o644))
 	check(t, os.Chmod(path, 0o666))
-	if err := generate([]string{folder}, path, isThere); err == nil {
+	if err := generate([]string{folder}, path, dir, isThere); err == nil {
 		t.Error("one that everybody can write was read")
 	}
 	if _, err := os.Stat(folder); !os.IsNotExist(err) {
 		t.Errorf("something was written: %v", err)
 	}
-	if err := generate(nil, path, isThere); err == nil {
+	if err := generate(nil, path, dir, isThere); err == nil {
 		t.Error("no folder to write to")
 	}
 }

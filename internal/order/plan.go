@@ -16,6 +16,7 @@ import (
 // plan is what agent.toml asks of the two units.
 type plan struct {
 	before   []string // units that read the certificates
+	early    []Early  // those of them that cannot wait for the agent
 	writable []string // folders that the agent writes in
 	device   string   // node of the TPM, "" for a socket
 	awaited  bool     // the node is not there yet

@@ -66,6 +66,43 @@ func TestUnitsAreSound(t *testing.T) {
 	}
 }
 
+// TestNoRing has systemd read this machine's own units and ours, of an agent that keeps
+// a certificate for the network itself. It finds no ring; it does find the one that the
+// order of every other unit would make.
+func TestNoRing(t *testing.T) {
+	const networkd = "systemd-networkd.service"
+	root := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(root, "usr/lib/systemd/system"), os.DirFS("/usr/lib/systemd/system")))
+	for name := range units {
+		text, err := os.ReadFile("../../dist/systemd/" + name)
+		check(t, err)
+		lay(t, root, map[string]string{"usr/lib/systemd/system/" + name: string(text)})
+	}
+	for _, name := range []string{"usr/bin/omen-agent", "usr/bin/kill"} {
+		lay(t, root, map[string]string{name: "#!/bin/sh\n"})
+		check(t, os.Chmod(filepath.Join(root, name), 0o755))
+	}
+	check(t, os.Symlink("usr/bin", filepath.Join(root, "bin")))
+	lay(t, root, map[string]string{"etc/systemd/system/multi-user.target.wants/" + networkd: "->/usr/lib/systemd/system/" + networkd})
+	folder, err := runBelow(t, root, "[[certificate]]\nprofile=\"general\"\n[certificate.service]\nunit = \""+networkd+"\"\n", []string{"/dev/tpmrm0"})
+	if err == nil || !regexp.MustCompile(": "+networkd+", .*network-online.target, "+agentUnit+"$").MatchString(err.Error()) {
+		t.Errorf("the way is not said: %v", err)
+	}
+	check(t, os.CopyFS(filepath.Join(root, "etc/systemd/system"), os.DirFS(folder)))
+	const ring = "ordering cycle"
+	verify := func() string {
+		out, _ := analyze(t, "verify", "--man=no", "--root="+root, "/usr/lib/systemd/system/"+agentUnit, "/usr/lib/systemd/system/"+networkd) // it finds fault with others too
+		return out
+	}
+	if out := verify(); strings.Contains(out, ring) {
+		t.Errorf("%s", out)
+	}
+	lay(t, root, map[string]string{"etc/systemd/system/" + agentUnit + ".d/60-ring.conf": "[Unit]\nBefore=" + networkd + "\n"})
+	if out := verify(); !strings.Contains(out, ring) {
+		t.Errorf("systemd finds no ring where there is one:\n%s", out)
+	}
+}
+
 // TestExposure has systemd judge the sandbox, as it is shipped and on a host of
 // Keylime.
 func TestExposure(t *testing.T) {

@@ -13,7 +13,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${OMEN_CACHE:-/var/cache/omen}
 packages=(mmdebstrap systemd-container util-linux)
 # What Keylime in the Python environment of setup.sh rests on: python3, python3-gpg, tpm2-tools.
-recipe=(--variant=essential "--include=systemd,dbus,python3,python3-gpg,tpm2-tools"
+# rpm is for the package of the other format.
+recipe=(--variant=essential "--include=systemd,dbus,python3,python3-gpg,rpm,tpm2-tools"
     --dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/*
     --dpkgopt=path-exclude=/usr/share/locale/* bookworm)
 

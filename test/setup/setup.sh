@@ -18,7 +18,12 @@ packages=(swtpm swtpm-tools tpm2-tools python3-venv python3-gpg gcc libc6-dev
     iproute2 util-linux passwd procps strace shellcheck openssl curl nginx-light
     tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     systemd lintian rpm rpmlint mandoc man-db zsh fish)
-unpacked=(prometheus) # of which one program is wanted, and not its server
+services=(nginx.service tpm2-abrmd.service) # come with packages, and are not to run here
+policy=/usr/sbin/policy-rc.d
+# Of each of these one program is wanted, and nothing else: not Prometheus' server, nor
+# that the machine runs programs of thirty architectures by itself.
+unpacked=(prometheus qemu-user-static)
+programs=(promtool qemu-aarch64-static)
 
 die() {
     echo "setup: error: $1" >&2
@@ -34,7 +39,7 @@ missing_packages() {
 }
 
 install_packages() {
-    local missing
+    local missing unit new=()
     mapfile -t missing < <(missing_packages)
     [ "${#missing[@]}" -gt 0 ] || return 0
     local line="apt-get install --no-install-recommends ${missing[*]}"
@@ -42,21 +47,41 @@ install_packages() {
     echo "setup: installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update || die "the package lists cannot be updated" "look at the network, then: apt-get update"
-    apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null ||
+    for unit in "${services[@]}"; do
+        has_unit "$unit" || new+=("$unit") # who has an nginx keeps it as it is
+    done
+    quietly apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null ||
         die "the packages cannot be installed" "as root: $line"
+    for unit in "${new[@]}"; do
+        ! has_unit "$unit" || systemctl --quiet disable "$unit" 2>/dev/null ||
+            die "$unit cannot be switched off" "as root: systemctl disable $unit"
+    done
 }
 
-# promtool comes out of its package by hand: installed, a Prometheus would start at
+has_unit() { [ -e "/lib/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ]; }
+
+# Nothing that is installed starts meanwhile: Debian's scripts ask this file. One that
+# the machine has stays.
+quietly() (
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+    fi
+    "$@"
+)
+
+# A program comes out of its package by hand: installed, a Prometheus would start at
 # once, now and at every boot. apt looks at the signature all the same.
-unpack_promtool() {
-    local work
-    work=$(mktemp -d "$cache/.promtool.XXXXXX")
+unpack() {
+    local package=$1 program=$2 work
+    work=$(mktemp -d "$cache/.$program.XXXXXX")
     apt-get -qq update || die "the package lists cannot be updated" "look at the network, then: apt-get update"
-    (cd "$work" && apt-get -qq download "${unpacked[@]}" 2>"$work/log") ||
-        die "the package ${unpacked[*]} cannot be downloaded: $(tail -n 1 "$work/log")" "apt-get update; then again"
-    dpkg-deb --fsys-tarfile "$work"/prometheus_*.deb | tar -xf - -C "$work" ./usr/bin/promtool
-    "$work/usr/bin/promtool" --version >/dev/null 2>&1 || die "promtool does not run"
-    mv -f "$work/usr/bin/promtool" "$cache/promtool"
+    (cd "$work" && apt-get -qq download "$package" 2>"$work/log") ||
+        die "the package $package cannot be downloaded: $(tail -n 1 "$work/log")" "apt-get update; then again"
+    dpkg-deb --fsys-tarfile "$work/$package"_*.deb | tar -xf - -C "$work" "./usr/bin/$program"
+    "$work/usr/bin/$program" --version >/dev/null 2>&1 || die "$program does not run"
+    mv -f "$work/usr/bin/$program" "$cache/$program"
     rm -rf "$work"
 }
 
@@ -135,8 +160,12 @@ main() {
     [ -L "$root/.cache/venv" ] || [ ! -e "$root/.cache/venv" ] ||
         die "$root/.cache/venv is a folder, not the link that belongs there" "move it away"
     ln -sfn "$venv" "$root/.cache/venv"
-    [ -x "$cache/promtool" ] || { open_cache; [ -x "$cache/promtool" ] || unpack_promtool; }
-    ln -sfn "$(realpath "$cache")/promtool" "$root/.cache/promtool"
+    local at program
+    for at in "${!programs[@]}"; do
+        program=${programs[$at]}
+        [ -x "$cache/$program" ] || { open_cache; [ -x "$cache/$program" ] || unpack "${unpacked[$at]}" "$program"; }
+        ln -sfn "$(realpath "$cache")/$program" "$root/.cache/$program"
+    done
     echo "setup: ready: $root/.cache/venv"
 }
 

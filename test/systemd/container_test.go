@@ -55,17 +55,24 @@ func findBinds() (binds []string, venv string, err error) {
 	if _, err := os.Stat(standin); err != nil {
 		return nil, "", fmt.Errorf("%w: run make test-long", err)
 	}
-	packages, err := filepath.Glob(filepath.Join(module, "dist", "out", "omen-agent_*_"+runtime.GOARCH+".deb"))
-	if err != nil || len(packages) != 1 {
-		return nil, "", fmt.Errorf("packages %v, %w: run make packages", packages, err)
+	var packages []string
+	for name, target := range map[string]string{"omen-agent_*_" + runtime.GOARCH + ".deb": packageFile, "omen-agent-*." + machines[runtime.GOARCH] + ".rpm": rpmFile} {
+		found, err := filepath.Glob(filepath.Join(module, "dist", "out", name))
+		if err != nil || len(found) != 1 {
+			return nil, "", fmt.Errorf("packages %v, %w: run make packages", found, err)
+		}
+		packages = append(packages, found[0]+":"+target)
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
 	}
 	page := filepath.Join(module, "docs", "guide.md")
-	return []string{venv, self + ":" + program, standin + ":/usr/bin/keylime_agent", packages[0] + ":" + packageFile, page + ":" + guide}, venv, nil
+	return append(packages, venv, self+":"+program, standin+":/usr/bin/keylime_agent", page+":"+guide), venv, nil
 }
+
+// machines are architectures as rpm calls them.
+var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // run runs the tests inside.
 func run(ctx context.Context, c *nspawn.Container, venv string) (int, error) {

@@ -159,6 +159,9 @@ func opensDevice(t *testing.T) {
 	if _, err := os.Stat("/dev/kmsg"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the kernel's log is there: %v", err)
 	}
+	if _, err := os.Stat("/sys/class"); err != nil { // by it a TPM that comes later is known
+		t.Error(err)
+	}
 }
 
 // sealedBy seals nothing: install does not care how a key is sealed.

@@ -43,6 +43,7 @@ be sealed to the TPM and come back at boot without a network.`,
 		files: []file{
 			{path: units + "omen-agent.service", from: "dist/systemd/omen-agent.service"},
 			{path: units + "omen-agent-unseal.service", from: "dist/systemd/omen-agent-unseal.service"},
+			{path: "/usr/lib/udev/rules.d/60-omen-agent.rules", from: "dist/udev/60-omen-agent.rules"},
 			{path: "/usr/share/man/man1/omen-agent.1.gz", content: said.page, packed: true},
 			{path: "/usr/share/man/man5/agent.toml.5.gz", content: said.configuration, packed: true},
 			{path: "/usr/share/bash-completion/completions/omen-agent", content: said.bash},
@@ -78,6 +79,7 @@ func pluginPackage() description {
 it only with the checksum that it was told: after an upgrade of this package,
 register the new one, as release.md says.`,
 		files:    pages,
+		folders:  []string{"/usr/lib/openbao", "/usr/lib/openbao/plugins"},
 		override: "dist/deb/openbao-plugin-auth-tpm.lintian-overrides",
 	}
 }

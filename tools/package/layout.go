@@ -7,7 +7,10 @@ import (
 	"compress/gzip"
 	"context"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/goreleaser/nfpm/v2/files"
 
@@ -34,10 +37,23 @@ func (b batch) layOut(ctx context.Context, p program.Program, built string, d de
 	for _, one := range d.links {
 		contents = append(contents, &files.Content{Source: one.to, Destination: one.path, Type: files.TypeSymlink, FileInfo: &files.ContentFileInfo{MTime: b.Date}})
 	}
-	for _, folder := range d.folders {
+	for _, folder := range slices.Concat(d.folders, d.ownFolders(all)) {
 		contents = append(contents, &files.Content{Destination: folder, Type: files.TypeDir, FileInfo: &files.ContentFileInfo{Mode: 0o755, MTime: b.Date}})
 	}
 	return contents, nil
+}
+
+// ownFolders are those that are named as the package and made for its files: rpm takes
+// away only what a package says that it has.
+func (d description) ownFolders(all []file) (folders []string) {
+	for _, one := range all {
+		for folder := path.Dir(one.path); strings.Contains(folder, "/"+d.program); folder = path.Dir(folder) {
+			if !slices.Contains(folders, folder) {
+				folders = append(folders, folder)
+			}
+		}
+	}
+	return folders
 }
 
 func (b batch) entry(path, from string, mode os.FileMode) *files.Content {

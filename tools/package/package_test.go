@@ -53,6 +53,7 @@ func TestPackages(t *testing.T) {
 	t.Run("programs", b.testPrograms)
 	t.Run("lintian", b.testLintian)
 	t.Run("rpmlint", b.testRPM)
+	t.Run("rpm", b.testRPMInstalled)
 	t.Run("pages", b.testPages)
 	t.Run("again elsewhere", func(t *testing.T) {
 		t.Setenv("TZ", "Pacific/Kiritimati")
@@ -137,7 +138,7 @@ func (b batch) testContents(t *testing.T) {
 		"/usr/bin/omen-agent", "/usr/lib/systemd/system/omen-agent.service", "/usr/lib/systemd/system/omen-agent-unseal.service",
 		"/usr/lib/systemd/system-generators/omen-agent-generator", "/usr/share/man/man1/omen-agent.1.gz", "/usr/share/man/man5/agent.toml.5.gz",
 		"/usr/share/bash-completion/completions/omen-agent", "/usr/share/fish/vendor_completions.d/omen-agent.fish",
-		"/usr/share/doc/omen-agent/examples/agent.toml", "/etc/omen-agent",
+		"/usr/lib/udev/rules.d/60-omen-agent.rules", "/usr/share/doc/omen-agent/examples/agent.toml", "/etc/omen-agent",
 	}
 	for _, arch := range architectures {
 		list := outputOf(t, "dpkg-deb", "--contents", filepath.Join(b.Out, debFile(program.Agent, arch)))
