@@ -16,11 +16,13 @@ import (
 // Inspected is one certificate of the current set, and what is wrong with it.
 type Inspected struct {
 	Certificate
-	Missing  error // it is not there, or no certificate; the rest is empty
-	DNSNames []string
-	Usage    error // it has another usage than its profile's, or more than one
-	Pair     error // its key is another one, or cannot be read
-	Chain    error // it does not reach a root of the set's CA file
+	Missing   error // it is not there, or no certificate; the rest is empty
+	DNSNames  []string
+	Addresses []string // IP addresses, as net.IP and netip.Addr write them
+	URIs      []string
+	Usage     error // it has another usage than its profile's, or more than one
+	Pair      error // its key is another one, or cannot be read
+	Chain     error // it does not reach a root of the set's CA file
 }
 
 // Inspect judges every certificate of the items in the current set by itself. It
@@ -59,6 +61,12 @@ func inspect(files []beneath.File, name string, profile keylime.Profile, now tim
 	}
 	leaf := chain[0]
 	found := Inspected{Certificate: describe(name, leaf), DNSNames: leaf.DNSNames}
+	for _, ip := range leaf.IPAddresses {
+		found.Addresses = append(found.Addresses, ip.String())
+	}
+	for _, uri := range leaf.URIs {
+		found.URIs = append(found.URIs, uri.String())
+	}
 	if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != profile.Usage || len(leaf.UnknownExtKeyUsage) > 0 {
 		found.Usage = fmt.Errorf("its extended key usages are not exactly the one of %s", profile.Name)
 	}

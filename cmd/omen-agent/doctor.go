@@ -20,7 +20,7 @@ type doctorCommand struct {
 func (*doctorCommand) Help() string {
 	return `Looks for everything that would keep certificates of this host from being renewed and served, in the order of a
 renewal, and says what mends it. It goes on after a check that fails, needs no configuration that is right, and
-changes nothing on this host.
+changes nothing on this host. Run it as root: what only root sees is left out for others, and that is a problem too.
 
 It logs in to OpenBao without having anything signed; the token is not kept. Where a host waits for approval, that
 lists it, as every login does. It asks the PKI roles of this host for names that no host has, which a role refuses; one

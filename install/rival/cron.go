@@ -28,9 +28,21 @@ type table struct {
 	runs func(field string) runner
 }
 
+// often are the folders of run-parts, less their beginning.
+var often = []string{"hourly", "daily", "weekly", "monthly"}
+
 // crontabs finds lines and scripts of cron and anacron that run as somebody who can
 // renew.
 func (l *look) crontabs() []Rival {
+	found := l.lines(l.rootsTables())
+	for _, span := range often {
+		found = append(found, l.cronScripts("/etc/cron."+span)...)
+	}
+	return append(found, l.lines(l.usersTables(somewhere))...)
+}
+
+// rootsTables are those of the system, and of the users who may write everywhere.
+func (l *look) rootsTables() []table {
 	root := func(string) runner { return runner{name: "root", anywhere: true} }
 	tables := []table{
 		{"/etc/crontab", "", 6, 2, true, l.named},
@@ -39,11 +51,7 @@ func (l *look) crontabs() []Rival {
 	for _, name := range l.files.folder("/etc/cron.d") {
 		tables = append(tables, table{"/etc/cron.d/" + name, "", 6, 2, l.isRead(name), l.named})
 	}
-	found := l.lines(append(tables, l.usersTables(everywhere)...))
-	for _, often := range []string{"hourly", "daily", "weekly", "monthly"} {
-		found = append(found, l.cronScripts("/etc/cron."+often)...)
-	}
-	return append(found, l.lines(l.usersTables(somewhere))...)
+	return append(tables, l.usersTables(everywhere)...)
 }
 
 // harmless finds lines in the tables of users who cannot renew. The less a user may do
@@ -137,7 +145,7 @@ func (l *look) line(who runner, command string, settings evidence) evidence {
 // rival is a line that is more than nothing.
 func (t table) rival(number int, who runner, e evidence) Rival {
 	r := Rival{
-		Name: fmt.Sprintf("%s:%d", t.path, number), Active: t.active && e.strength >= names && who.writes(e.folders),
+		Name: t.place(number), Active: t.active && e.strength >= names && who.writes(e.folders),
 		Reason: e.reason, Disable: fmt.Sprintf("take line %d out of %s", number, t.path), Remarks: e.remarks,
 	}
 	if t.owner != "" {
@@ -148,6 +156,8 @@ func (t table) rival(number int, who runner, e evidence) Rival {
 	}
 	return r
 }
+
+func (t table) place(number int) string { return fmt.Sprintf("%s:%d", t.path, number) }
 
 // split takes the fields before the command off a line. The last of them can say as whom
 // it runs.

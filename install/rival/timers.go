@@ -125,10 +125,7 @@ func (l *look) trigger(name, section string, on states) (found Rival, service st
 	if !loaded {
 		return Rival{}, "", false
 	}
-	service = u.value(section, "Unit")
-	if service == "" {
-		service = strings.TrimSuffix(name, suffix(name)) + ".service"
-	}
+	service = u.service(section)
 	started, loaded := l.load(service)
 	if !loaded {
 		return Rival{}, "", false
@@ -155,6 +152,14 @@ func (l *look) service(name string, on states) (Rival, bool) {
 		return Rival{}, false
 	}
 	return Rival{Name: name, Active: l.active(u, on), Reason: e.reason, Disable: u.disable(on), Remarks: e.remarks}, true
+}
+
+// service is what a timer or path starts.
+func (u unit) service(section string) string {
+	if named := u.value(section, "Unit"); named != "" {
+		return named
+	}
+	return strings.TrimSuffix(u.name, suffix(u.name)) + ".service"
 }
 
 // disable is the command that switches a unit off.

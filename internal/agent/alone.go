@@ -17,6 +17,9 @@ import (
 // reads files and starts nothing.
 func (a *Agent) Rivals(ctx context.Context) ([]rival.Rival, error) { return a.search().Find(ctx) }
 
+// Ours finds what has omen-agent renew here beside its own unit, see package rival.
+func (a *Agent) Ours(ctx context.Context) ([]string, error) { return a.search().Ours(ctx) }
+
 // search is where other renewals are looked for.
 func (a *Agent) search() rival.Search {
 	var folders []string

@@ -58,7 +58,7 @@ func (p *patient) access(path string) []Result {
 		seen += ", group " + p.group(int(stat.Gid))
 	}
 	if mode&0o006 != 0 && passable(filepath.Dir(path)) {
-		return warning(path, "", "%s: everybody on this host may use it", seen)
+		return warning(path, "chmod o-rw "+path+"; of a device by a rule of udev too, or the next boot brings it back", "%s: everybody on this host may use it", seen)
 	}
 	return ok(path, "%s", seen)
 }
@@ -80,8 +80,8 @@ func passable(folder string) bool {
 // maxAccounts bounds the group file, in bytes.
 const maxAccounts = 1 << 20
 
-// group is a group and its members (group(5)); those whose first group it is are not
-// listed there.
+// group is a group and its members: those whom group(5) lists, and those whose first
+// group it is, as passwd(5) says.
 func (p *patient) group(gid int) string {
 	text, err := readBounded(p.under("/etc/group"), maxAccounts)
 	if err != nil {
@@ -89,10 +89,26 @@ func (p *patient) group(gid int) string {
 	}
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 		if fields := strings.Split(lines.Text(), ":"); len(fields) == 4 && fields[2] == strconv.Itoa(gid) {
-			return fmt.Sprintf("%s (members: %s)", fields[0], listed(strings.FieldsFunc(fields[3], func(r rune) bool { return r == ',' })))
+			members := strings.FieldsFunc(fields[3], func(r rune) bool { return r == ',' })
+			return fmt.Sprintf("%s (members: %s)", fields[0], listed(append(members, p.firstIn(fields[2])...)))
 		}
 	}
 	return strconv.Itoa(gid)
+}
+
+// firstIn are the users whose first group this is.
+func (p *patient) firstIn(gid string) []string {
+	text, err := readBounded(p.under("/etc/passwd"), maxAccounts)
+	if err != nil {
+		return nil
+	}
+	var users []string
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		if fields := strings.Split(lines.Text(), ":"); len(fields) == 7 && fields[3] == gid {
+			users = append(users, fields[0])
+		}
+	}
+	return users
 }
 
 func listed(words []string) string {

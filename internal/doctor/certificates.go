@@ -18,7 +18,7 @@ func certificateChecks() []Check {
 	needs := []string{"certificates-installed"}
 	return []Check{
 		{
-			Name: "certificates-installed", Area: AreaInstall, run: checkInstalled,
+			Name: "certificates-installed", Area: AreaInstall, root: true, run: checkInstalled,
 			Asks:   "every configured certificate is in the set in use",
 			Remedy: "omen-agent renew",
 		},
@@ -44,8 +44,8 @@ func certificateChecks() []Check {
 		},
 		{
 			Name: "certificate-names", Area: AreaInstall, needs: needs, run: ofCertificates(checkNames),
-			Asks:   "each has the common name and the DNS names of agent.toml",
-			Remedy: "change the PKI role where it has to be, then omen-agent renew",
+			Asks:   "each has the common name, the DNS names, the addresses and the URI of agent.toml",
+			Remedy: "omen-agent renew; where it is refused, add the name to the PKI role: docs/operations.md, The host's PKI roles",
 		},
 		{
 			Name: "certificate-owner", Area: AreaInstall, needs: needs, run: ofDamage(isRights, "mode and owner of every file are as they were installed"),
@@ -60,10 +60,10 @@ func certificateChecks() []Check {
 		{
 			Name: "certificate-keys", Area: AreaInstall, needs: needs, run: checkKeys,
 			Asks:   "sealed keys are where their services read them",
-			Remedy: "omen-agent unseal; let its unit run at boot: docs/operations.md, The state that keys are sealed to",
+			Remedy: "omen-agent unseal; at boot systemctl enable " + unsealUnit + " has it done; docs/operations.md, The state that keys are sealed to",
 		},
 		{
-			Name: "last-renewal", Area: AreaInstall, run: checkLastRenewal,
+			Name: "last-renewal", Area: AreaInstall, root: true, run: checkLastRenewal,
 			Asks:   "the last attempt to renew succeeded, and the set in use was proven",
 			Remedy: "mend what the message names, then omen-agent renew",
 		},
@@ -166,6 +166,14 @@ func checkNames(p *patient, c install.Inspected) []Result {
 		if !slices.Contains(c.DNSNames, name) {
 			return problem(c.Name, "", "it lacks the DNS name %s", name)
 		}
+	}
+	for _, ip := range want.IP {
+		if !slices.Contains(c.Addresses, ip.String()) {
+			return problem(c.Name, "", "it lacks the address %s", ip)
+		}
+	}
+	if want.URI != "" && !slices.Contains(c.URIs, want.URI) {
+		return problem(c.Name, "", "it lacks the URI %s", want.URI)
 	}
 	return ok(c.Name, "%s", c.CommonName)
 }

@@ -105,7 +105,16 @@ var certificateBreaks = map[string]func(*testing.T){
 	"certificate-usage": ofTenant("certificate-usage", "not exactly the one", replaces(clientAuth, "tenant.keylime.test", func(c *x509.Certificate) {
 		c.ExtKeyUsage = append(c.ExtKeyUsage, serverAuth)
 	})),
-	"certificate-names": ofTenant("certificate-names", `agent.toml says "tenant.keylime.test"`, replaces(clientAuth, "other.keylime.test", nil)),
+	"certificate-names": func(t *testing.T) {
+		ofTenant("certificate-names", `agent.toml says "tenant.keylime.test"`, replaces(clientAuth, "other.keylime.test", nil))(t)
+		for words, line := range map[string]string{
+			"it lacks the DNS name new.keylime.test": `dns = ["new.keylime.test"]`,
+			"it lacks the address 192.0.2.7":         `ip = ["127.0.0.1", "192.0.2.7"]`,
+			"it lacks the URI spiffe://keylime.test": `uri = "spiffe://keylime.test/tenant"`,
+		} {
+			ofTenant("certificate-names", words, func(h *machine, _ *ecdsa.PrivateKey) { h.certs["tenant"] += "\n" + line })(t)
+		}
+	},
 	"certificate-owner": ofTenant("certificate-owner", "tenant.key: mode or owner changed", func(h *machine, _ *ecdsa.PrivateKey) {
 		must(h.t, os.Chmod(h.path(current+"tenant.key"), 0o644))
 	}),

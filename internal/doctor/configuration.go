@@ -4,12 +4,18 @@ package doctor
 
 import (
 	"context"
+	"os"
 
 	"funlab.casa/omen/internal/config"
 )
 
 func configurationChecks() []Check {
 	return []Check{
+		{
+			Name: "root", Area: AreaConfiguration, run: checkRoot,
+			Asks:   "the doctor is root: what nobody else may read looks as if it were not there",
+			Remedy: "sudo omen-agent doctor",
+		},
 		{
 			Name: "configuration", Area: AreaConfiguration, run: checkConfiguration,
 			Asks:   "agent.toml is there, is root's alone to write, and every value in it is right",
@@ -21,6 +27,13 @@ func configurationChecks() []Check {
 			Remedy: "put the right content into the file that is named",
 		},
 	}
+}
+
+func checkRoot(_ context.Context, _ *patient) []Result {
+	if uid := os.Geteuid(); uid != 0 {
+		return problem("", "", "run by user %d: much is not looked at", uid)
+	}
+	return ok("", "everything can be looked at")
 }
 
 // checkConfiguration tells every fault. That there is none is for config.Load to say.

@@ -3,11 +3,32 @@
 package doctor
 
 import (
+	"errors"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 )
 
 var configurationBreaks = map[string]func(*testing.T){
+	"root": func(t *testing.T) {
+		h := bareHost(t)
+		h.install("tenant")
+		h.good("root")
+		d := h.doctor()
+		must(t, syscall.Seteuid(4711))
+		results, err := d.Examine(t.Context())
+		must(t, errors.Join(err, syscall.Seteuid(0)))
+		if results[0].Status != Problem || results[0].Seen != "run by user 4711: much is not looked at" {
+			t.Errorf("%+v", results[0])
+		}
+		for _, r := range results[1:] { // what this user may not see is no fault of the host
+			missing := r.Check == "tpm-device" || r.Check == "openbao-reachable"
+			if r.Status == Problem && !missing || strings.Contains(r.Seen, "nothing of this set is installed") {
+				t.Errorf("%+v", r)
+			}
+		}
+	},
 	"configuration": func(t *testing.T) {
 		h := bareHost(t)
 		h.good("configuration")

@@ -4,7 +4,8 @@
 // being renewed and served, and says of each finding what mends it.
 //
 // [Checks] lists the checks in the order of a renewal: configuration, TPM, OpenBao,
-// login, PKI, installed files, Keylime, services, rivals. [Doctor.Examine] makes them
+// login, PKI, installed files, Keylime, services, our own units, what is done for other
+// programs, rivals. [Doctor.Examine] makes them
 // one after the other, each within its own time, and goes on after one that fails.
 // What another check has found to be missing is not looked at again: the result says
 // so. The checks of one subject are in one file; most ask what another package offers

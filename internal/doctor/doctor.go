@@ -4,10 +4,15 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
+
+	"funlab.casa/omen/install/service"
 )
 
 // Status is how a check ended.
@@ -53,6 +58,7 @@ type Check struct {
 	Remedy string // of most problems; a result may know a better one
 
 	needs    []string      // checks without whose success there is nothing to look at
+	root     bool          // only root sees what it looks at
 	patience time.Duration // 0: usual
 	run      func(context.Context, *patient) []Result
 }
@@ -69,7 +75,7 @@ const (
 // Checks are all checks, in the order in which they are made.
 func Checks() []Check {
 	return slices.Concat(configurationChecks(), tpmChecks(), keyChecks(), serverChecks(), loginChecks(), pkiChecks(),
-		certificateChecks(), keylimeChecks(), systemChecks(), rivalChecks(), serviceChecks())
+		certificateChecks(), keylimeChecks(), systemChecks(), ownUnitChecks(), besideChecks(), rivalChecks(), serviceChecks())
 }
 
 // Doctor says which host to look at.
@@ -80,6 +86,8 @@ type Doctor struct {
 	Skip   []string           // names of checks that are left out
 	Hint   func(error) string // the remedy of an error; nil knows none
 	Log    *slog.Logger       // nil for none
+
+	units func(ctx context.Context, names []string) ([]service.State, error) // asks systemd; nil for this host's
 }
 
 // Examine makes the checks. It is an error to name a check that there is not.
@@ -131,8 +139,13 @@ func (c Check) make(ctx context.Context, p *patient, before []Result) []Result {
 	return results
 }
 
+const rootAlone = "only root sees it"
+
 // blocked says which check has to succeed first, nil when none has.
 func (c Check) blocked(before []Result) []Result {
+	if c.root && os.Geteuid() != 0 {
+		return notApplicable(rootAlone)
+	}
 	for _, need := range c.needs {
 		succeeded := slices.ContainsFunc(before, func(r Result) bool { return r.Check == need && (r.Status == OK || r.Status == Warning) })
 		if !succeeded {
@@ -188,8 +201,12 @@ func notApplicable(format string, args ...any) []Result {
 	return result(NotApplicable, "", "", format, args...)
 }
 
-// failed is a problem with the words and the remedy of an error.
+// failed is a problem with the words and the remedy of an error. That others than root
+// may not look is no problem of the host.
 func (p *patient) failed(about string, err error) []Result {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return notApplicable("%s: %v", rootAlone, err)
+	}
 	return problem(about, p.hint(err), "%v", err)
 }
 

@@ -20,7 +20,8 @@ import (
 func breaks() map[string]func(*testing.T) {
 	all := map[string]func(*testing.T){}
 	for _, some := range []map[string]func(*testing.T){
-		configurationBreaks, tpmBreaks, keyBreaks, serverBreaks, loginBreaks, pkiBreaks, certificateBreaks, keylimeBreaks, systemBreaks, rivalBreaks, serviceBreaks,
+		configurationBreaks, tpmBreaks, keyBreaks, serverBreaks, loginBreaks, pkiBreaks, certificateBreaks, keylimeBreaks, systemBreaks,
+		ownUnitBreaks, besideBreaks, rivalBreaks, serviceBreaks,
 	} {
 		maps.Copy(all, some)
 	}
@@ -81,7 +82,7 @@ func TestNothingIsSound(t *testing.T) {
 				t.Errorf("%s: %s has no result", name, c.Name)
 			}
 		}
-		if results[0].Status != Problem || strings.Contains(strings.Join(seen(results), " "), "broke down") {
+		if results[1].Check != "configuration" || results[1].Status != Problem || strings.Contains(strings.Join(seen(results), " "), "broke down") {
 			t.Errorf("%s: %+v", name, results)
 		}
 	}

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/install/service"
 	"funlab.casa/omen/tpmsim"
 )
 
@@ -43,6 +45,7 @@ type machine struct {
 	tpm     map[string]string
 	more    string // other tables
 	certs   map[string]string
+	units   []service.State // what systemd says; nil is a host without systemd
 }
 
 // realLog is the event log of a machine with Secure Boot.
@@ -125,7 +128,10 @@ func (h *machine) write() string {
 }
 
 func (h *machine) doctor() Doctor {
-	return Doctor{Config: h.write(), Root: h.root, Hint: func(err error) string { return "[remedy of: " + err.Error() + "]" }}
+	return Doctor{
+		Config: h.write(), Root: h.root, Hint: func(err error) string { return "[remedy of: " + err.Error() + "]" },
+		units: func(context.Context, []string) ([]service.State, error) { return h.units, nil },
+	}
 }
 
 // examine makes one check, and what it needs.

@@ -21,12 +21,12 @@ import (
 func keylimeChecks() []Check {
 	return []Check{
 		{
-			Name: "keylime-settings", Area: AreaInstall, run: checkSettings,
+			Name: "keylime-settings", Area: AreaInstall, root: true, run: checkSettings,
 			Asks:   "nothing decides Keylime's settings instead of us: a later drop-in, a variable, a missing main file, a file that the service cannot read",
 			Remedy: "docs/operations.md, What overrides us",
 		},
 		{
-			Name: "keylime-agent-version", Area: AreaInstall, run: checkAgentVersion,
+			Name: "keylime-agent-version", Area: AreaInstall, root: true, run: checkAgentVersion,
 			Asks:   "Keylime's agent is rust-keylime 0.2.9 or newer: before, every quote fails with an EC key",
 			Remedy: "install rust-keylime 0.2.9 or newer; of an agent that no package owns, say so: agent_version in [[certificate]]",
 		},

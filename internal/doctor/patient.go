@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"funlab.casa/omen/attest"
+	"funlab.casa/omen/install/service"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
@@ -30,6 +31,9 @@ type patient struct {
 	health once[[]bao.Health]
 	login  once[login]
 	survey once[[]agent.Surveyed]
+	units  once[ownUnits]
+
+	askUnits func(ctx context.Context, names []string) ([]service.State, error)
 }
 
 // login is a dry run.
@@ -44,7 +48,10 @@ func (d Doctor) newPatient() *patient {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &patient{path: d.Config, root: d.Root, hint: d.Hint}
+	p := &patient{path: d.Config, root: d.Root, hint: d.Hint, askUnits: d.units}
+	if p.askUnits == nil {
+		p.askUnits = service.States
+	}
 	if p.hint == nil {
 		p.hint = func(error) string { return "" }
 	}

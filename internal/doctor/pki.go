@@ -8,13 +8,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/bao"
 	"funlab.casa/omen/internal/config"
@@ -24,13 +21,13 @@ import (
 func pkiChecks() []Check {
 	return []Check{
 		{
-			Name: "pki-role", Area: AreaIssuing, needs: []string{"login"}, run: checkPKIRole,
-			Asks:   "for each certificate the PKI role is there, and the host's policy lets it ask",
+			Name: "pki-role", Area: AreaIssuing, needs: []string{"login"}, patience: long, run: checkPKIRole,
+			Asks:   "for each certificate the PKI role is there, the host's policy lets it ask, and the CA behind it looks at what is asked for",
 			Remedy: "write the role <host>.<usage> and the policy omen-host-<host>: docs/operations.md, The host's PKI roles",
 		},
 		{
-			Name: "pki-names", Area: AreaIssuing, needs: []string{"pki-role"}, run: checkPKINames,
-			Asks:   "the PKI role refuses names and addresses that are not this host's: any name, names beside and below its own, a foreign address, a foreign SPIFFE ID. Asked by trying, with names that nobody has",
+			Name: "pki-names", Area: AreaIssuing, needs: []string{"pki-role"}, patience: long, run: checkPKINames,
+			Asks:   "the PKI role refuses names and addresses that are not this host's: any name, names beside and below its own, a foreign address, a foreign SPIFFE ID. Asked by trying, with names that nobody has; only OpenBao's words for such a refusal count. It does not refuse the certificate's own name",
 			Remedy: "give every field of the role, and every name literally: docs/operations.md, The host's PKI roles",
 		},
 		{
@@ -54,8 +51,15 @@ func pkiChecks() []Check {
 // nobody is a name that no host can have (RFC 6761, section 6.4).
 const nobody = "omen-doctor.invalid"
 
+// anyName asks for it.
+var anyName = issuer.Request{CommonName: nobody}
+
 // probeTTL is what a certificate would live that a role ought not to have issued.
 const probeTTL = issuer.MinTTL
+
+// signPatience is how long one request may take. A CA that fails, as one whose issuer is
+// gone, is asked again and again by a renewal, which hopes for another node.
+const signPatience = 5 * time.Second
 
 // answer is what the CA said to a request that it should refuse.
 type answer struct {
@@ -64,16 +68,24 @@ type answer struct {
 }
 
 // unknownRole reports that the CA has no role of that name.
-func (a answer) unknownRole() bool {
-	return a.err != nil && a.err.Kind == bao.KindRejected && strings.Contains(a.err.Message, "unknown role")
-}
+func (a answer) unknownRole() bool { return a.says("unknown role") }
 
-// otherKeys reports that the CA looks at no name, since it wants keys of another type.
-func (a answer) otherKeys() bool {
-	return a.err != nil && a.err.Kind == bao.KindRejected && strings.Contains(a.err.Message, "requires keys of type")
+// otherKeys reports that the CA looks at no name, since it wants other keys.
+func (a answer) otherKeys() bool { return a.says("requires keys of type", "requires a minimum of a") }
+
+// noMount reports that nothing is mounted there, which a policy allows to be asked.
+func (a answer) noMount() bool { return a.says("no handler for route") }
+
+// says reports that the CA rejected the request with one of these words.
+func (a answer) says(words ...string) bool {
+	return a.err != nil && a.err.Kind == bao.KindRejected &&
+		slices.ContainsFunc(words, func(some string) bool { return strings.Contains(a.err.Message, some) })
 }
 
 func (a answer) denied() bool { return a.err != nil && a.err.Kind == bao.KindDenied }
+
+// failing reports that OpenBao could not say, as where the role's issuer is not there.
+func (a answer) failing() bool { return a.err != nil && a.err.Kind == bao.KindFailing }
 
 // tryFor asks the CA for a certificate that nobody shall have, over a key that is
 // forgotten when this function ends.
@@ -87,10 +99,13 @@ func (p *patient) tryFor(ctx context.Context, path, role string, request issuer.
 	if err != nil {
 		return answer{}, err
 	}
-	signed, err := p.agent.OpenBao().Sign(ctx, p.loggedIn(ctx).session, path, role, csr, request.TTL)
+	session := p.loggedIn(ctx).session
+	ctx, cancel := context.WithTimeout(ctx, signPatience)
+	defer cancel()
+	signed, err := p.agent.OpenBao().Sign(ctx, session, path, role, csr, request.TTL)
 	var e *bao.Error
 	switch {
-	case errors.As(err, &e) && (e.Kind == bao.KindRejected || e.Kind == bao.KindDenied):
+	case errors.As(err, &e) && (e.Kind == bao.KindRejected || e.Kind == bao.KindDenied || e.Kind == bao.KindFailing):
 		return answer{err: e}, nil
 	case err != nil:
 		return answer{}, err
@@ -110,6 +125,13 @@ type issuance struct {
 }
 
 func (i issuance) String() string { return i.path + "/sign/" + i.role }
+
+// stored is the path of the role itself, which an operator reads.
+func (i issuance) stored() string { return i.path + "/roles/" + i.role }
+
+func (i issuance) compare() string {
+	return "bao read " + i.stored() + ", and hold it against docs/operations.md, The host's PKI roles"
+}
 
 // issuances are those of the configuration, each once.
 func (p *patient) issuances(ctx context.Context) []issuance {
@@ -131,7 +153,7 @@ const noCertificate = "agent.toml has no certificate that can be asked for"
 
 func checkPKIRole(ctx context.Context, p *patient) []Result {
 	return eachOf(p.issuances(ctx), noCertificate, func(i issuance) []Result {
-		said, err := p.tryFor(ctx, i.path, i.role, issuer.Request{CommonName: nobody})
+		said, err := p.tryFor(ctx, i.path, i.role, anyName)
 		switch {
 		case err != nil:
 			return p.failed(i.String(), err)
@@ -139,61 +161,14 @@ func checkPKIRole(ctx context.Context, p *patient) []Result {
 			return problem(i.String(), p.hint(said.err), "denied: the mount or the policy is missing")
 		case said.unknownRole():
 			return problem(i.String(), p.hint(said.err), "%s", said.err.Message)
+		case said.noMount():
+			return problem(i.String(), "bao secrets list; then correct path in [pki] or [[certificate]]", "nothing is mounted at %s", i.path)
 		case said.otherKeys():
-			return problem(i.String(), "bao write "+i.path+"/roles/"+i.role+" … key_type=ec key_bits=256", "%s: omen-agent's are EC P-256", said.err.Message)
+			return problem(i.String(), "bao patch "+i.stored()+" key_type=ec key_bits=256", "%s: omen-agent's are EC P-256", said.err.Message)
+		case said.issued == nil && !said.refuses(anyName):
+			return problem(i.String(), i.compare(), "it issues nothing: %s", said.err.Message)
 		}
 		return ok(i.String(), "may be asked")
-	})
-}
-
-// strangers are requests for what is not this certificate's, each by what is wrong
-// with it.
-func strangers(c *config.Certificate) map[string]issuer.Request {
-	own := c.CommonName
-	all := map[string]issuer.Request{
-		"any name": {CommonName: nobody},
-		"a foreign SPIFFE ID": {
-			CommonName: own, URI: "spiffe://" + nobody + "/doctor",
-		},
-		"a foreign address": {CommonName: own, IP: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, // RFC 5737
-	}
-	for what, name := range map[string]string{"names below its own": "omen-doctor." + own, "names beside its own": beside(own)} {
-		if name != "" && len(name) <= 64 {
-			all[what] = issuer.Request{CommonName: name}
-		}
-	}
-	return all
-}
-
-// beside is a name in the domain of another; "" where it has none.
-func beside(name string) string {
-	_, domain, found := strings.Cut(name, ".")
-	if !found {
-		return ""
-	}
-	return "omen-doctor." + domain
-}
-
-func checkPKINames(ctx context.Context, p *patient) []Result {
-	return eachOf(p.issuances(ctx), noCertificate, func(i issuance) []Result {
-		var results []Result
-		requests := strangers(i.cert)
-		for _, what := range slices.Sorted(maps.Keys(requests)) {
-			said, err := p.tryFor(ctx, i.path, i.role, requests[what])
-			switch {
-			case err != nil:
-				results = append(results, p.failed(i.String(), fmt.Errorf("%s: %w", what, err))...)
-			case said.denied() || said.unknownRole() || said.otherKeys():
-				return notApplicable("%s: pki-role comes first", i)
-			case said.issued != nil:
-				results = append(results, problem(i.String(), "", "it issues %s: %s, serial %s, which ends in %s; its key is thrown away",
-					what, requests[what].CommonName, probe.Serial(said.issued), probeTTL)...)
-			}
-		}
-		if len(results) == 0 {
-			return ok(i.String(), "refuses names and addresses of others")
-		}
-		return results
 	})
 }
 
@@ -214,10 +189,12 @@ func checkPKIOtherHost(ctx context.Context, p *patient) []Result {
 	own := p.loggedIn(ctx).session.Host
 	return eachOf(p.mounts(), noCertificate, func(path string) []Result {
 		for _, role := range []string{"omen-doctor.server", own + "-omen-doctor.server", own + ".omen-doctor"} {
-			said, err := p.tryFor(ctx, path, role, issuer.Request{CommonName: nobody})
+			said, err := p.tryFor(ctx, path, role, anyName)
 			switch {
 			case err != nil:
 				return p.failed(path, err)
+			case said.failing():
+				return p.failed(path, said.err)
 			case !said.denied():
 				return problem(path, "", "the policy lets this host ask %s/sign/%s", path, role)
 			}
@@ -244,11 +221,13 @@ func checkPKIClientAuth(ctx context.Context, p *patient) []Result {
 		if slices.ContainsFunc(p.config.Certificates, func(c config.Certificate) bool { return c.Usage() == config.Client && c.Path == path }) {
 			return warning(about, "", "%s", agent.SharedCA)
 		}
-		said, err := p.tryFor(ctx, path, role, issuer.Request{CommonName: nobody})
+		said, err := p.tryFor(ctx, path, role, anyName)
 		switch {
 		case err != nil:
 			return p.failed(about, err)
-		case said.denied(), said.unknownRole():
+		case said.failing():
+			return p.failed(about, said.err)
+		case said.denied(), said.unknownRole(), said.noMount():
 			return warning(about, "", "this host has none from there; but %s", agent.SharedCA)
 		}
 		return problem(about, "", "this host, which needs none, may have a certificate with which it administers Keylime")

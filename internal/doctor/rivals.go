@@ -15,17 +15,17 @@ import (
 func rivalChecks() []Check {
 	return []Check{
 		{
-			Name: "rivals", Area: AreaInstall, run: checkRivals,
+			Name: "rivals", Area: AreaInstall, root: true, run: checkRivals,
 			Asks:   "nothing else renews the same certificates: a timer, a service, a line of cron",
 			Remedy: "disable it; where it only reads, name it in readers of [keylime]",
 		},
 		{
-			Name: "static-token", Area: AreaInstall, run: checkTokens,
+			Name: "static-token", Area: AreaInstall, root: true, run: checkTokens,
 			Asks:   "no token of OpenBao stands in a script, a unit, a crontab or an environment file, or where `bao login` leaves it",
 			Remedy: "bao token revoke it, then take it out of the file: whoever has read that file has it",
 		},
 		{
-			Name: "spire-server", Area: AreaIssuing, run: checkSPIRE,
+			Name: "spire-server", Area: AreaIssuing, root: true, run: checkSPIRE,
 			Asks:   "no SPIRE server of this host owns the trust domain of a `uri`: a domain has one authority",
 			Remedy: "leave uri out of [[certificate]]; or let SPIRE federate with, or have its CA signed by, the PKI mount",
 		},
@@ -46,11 +46,17 @@ func checkRivals(ctx context.Context, p *patient) []Result {
 	})
 	switch {
 	case err != nil:
-		results = append(results, warning("", "", "not everything was looked at: %v", err)...)
+		results = append(results, unread(err)...)
 	case results[0].Status == NotApplicable:
 		return ok("", "nobody else renews")
 	}
 	return slices.DeleteFunc(results, func(r Result) bool { return r.Status == NotApplicable })
+}
+
+// unread tells of what a search could not read.
+func unread(err error) []Result {
+	return warning("", "look at what is named by hand, or try again when it can be read", "not everything was looked at: %s",
+		strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 func checkTokens(ctx context.Context, p *patient) []Result {
@@ -63,7 +69,7 @@ func checkTokens(ctx context.Context, p *patient) []Result {
 	})
 	switch {
 	case err != nil:
-		results = append(results, warning("", "", "not everything was looked at: %v", err)...)
+		results = append(results, unread(err)...)
 	case results[0].Status == NotApplicable:
 		return ok("", "none is found")
 	}

@@ -107,7 +107,8 @@ func (p *patient) ofNodes(ctx context.Context, check func(bao.Health) []Result) 
 func checkTLS(ctx context.Context, p *patient) []Result {
 	return eachOf(p.healths(ctx), "agent.toml names no ca_file that can be used", func(h bao.Health) []Result {
 		if h.Err != nil {
-			return p.failed(h.Node.Address, h.Err)
+			seen := strings.TrimPrefix(h.Err.Error(), h.Node.Address+": ")
+			return problem(h.Node.Address, p.hint(h.Err), "%s", seen)
 		}
 		return ok(h.Node.Address, "its certificate is good")
 	})
@@ -119,9 +120,9 @@ func checkSeal(ctx context.Context, p *patient) []Result {
 		active = active || !h.Standby && !h.Sealed && h.Initialized
 		switch {
 		case !h.Initialized:
-			return problem(h.Node.Address, "bao operator init, once for the cluster", "not initialised")
+			return problem(h.Node.Address, "bao operator init -address="+h.Node.Address+", once for the cluster", "not initialised")
 		case h.Sealed:
-			return problem(h.Node.Address, "", "sealed")
+			return problem(h.Node.Address, "bao operator unseal -address="+h.Node.Address+", once for each share of the key; certificates that are installed serve on meanwhile", "sealed")
 		case h.Standby:
 			return ok(h.Node.Address, "standby")
 		}

@@ -20,12 +20,12 @@ import (
 func systemChecks() []Check {
 	return []Check{
 		{
-			Name: "units", Area: AreaInstall, run: checkUnits,
+			Name: "units", Area: AreaInstall, root: true, run: checkUnits,
 			Asks:   "the unit or command of each service is found, may be restarted, and would come back; which of them cannot wait for the agent at boot",
 			Remedy: "systemctl status UNIT; name another with unit or start in [certificate.service]",
 		},
 		{
-			Name: "ports", Area: AreaService, run: checkPorts,
+			Name: "ports", Area: AreaService, root: true, run: checkPorts,
 			Asks:   "each service that runs listens where it is asked",
 			Remedy: "correct ip and port in the service's configuration, or probe in [certificate.service]",
 		},
@@ -42,7 +42,7 @@ func systemChecks() []Check {
 		{
 			Name: "state-folder", Area: AreaInstall, run: checkState,
 			Asks:   "`/var/lib/omen-agent` is root's, and nobody else may write there",
-			Remedy: "chown root: and chmod 0711 it",
+			Remedy: "chown root: " + install.DefaultStateDir + " && chmod 0711 " + install.DefaultStateDir,
 		},
 	}
 }

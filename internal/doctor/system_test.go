@@ -51,6 +51,12 @@ func (h *machine) program(name string) string {
 // web is a host with a program that serves an installed certificate.
 func web(t *testing.T) *machine {
 	t.Helper()
+	return webOf(t, nil)
+}
+
+// webOf is one whose certificate is bent.
+func webOf(t *testing.T, change func(*x509.Certificate)) *machine {
+	t.Helper()
 	h := bareHost(t)
 	program, address := h.program("omen-doctor-web"), freeAddress(t)
 	folder := "var/lib/omen-agent/web/current/"
@@ -67,7 +73,7 @@ func web(t *testing.T) *machine {
 	t.Cleanup(h.stopWeb)
 	must(t, one.deploy(t, install.Item{
 		Name: "web", Profile: install.General, Usage: serverAuth, Key: install.KeyPEM(keyPEM(t, key)), CA: h.ca.pem,
-		Chain:   []byte(h.ca.leaf(key, "web.keylime.test", serverAuth, nil)),
+		Chain:   []byte(h.ca.leaf(key, "web.keylime.test", serverAuth, change)),
 		Service: install.Service{Start: start, PIDFile: "/run/web.pid", Probe: address, Action: install.ActRestart, Log: "/var/log/web.log"},
 	}))
 	return h

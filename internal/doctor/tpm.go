@@ -107,7 +107,7 @@ func tpmChecks() []Check {
 func checkDevice(ctx context.Context, p *patient) []Result {
 	look := p.asked(ctx)
 	if look.err != nil {
-		return p.failed(p.device(), look.err)
+		return problem(p.device(), p.hint(look.err), "%v", look.err)
 	}
 	return ok(p.device(), "answers")
 }
@@ -136,7 +136,8 @@ func isROCA(properties *tpm.Properties) bool {
 func checkSoftware(ctx context.Context, p *patient) []Result {
 	properties := p.asked(ctx).properties
 	if isSoftware(properties) {
-		return warning("", "", "%s %s is a program, or a virtual machine's", properties.Manufacturer, properties.Vendor)
+		maker := strings.Join(strings.Fields(properties.Manufacturer+" "+properties.Vendor), " ")
+		return warning("", "", "%s is a program, or a virtual machine's", maker)
 	}
 	return ok("", "made by %s", properties.Manufacturer)
 }

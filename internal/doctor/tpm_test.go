@@ -51,7 +51,8 @@ var tpmBreaks = map[string]func(*testing.T){
 		}
 		must(t, os.Chown(h.sim.Socket(), 0, 4713))
 		must(t, os.Chmod(h.sim.Socket(), 0o666))
-		h.bad("tpm-access", Warning, "group tss (members: keylime, webserver): everybody on this host may use it")
+		h.place("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ntss:x:4714:4713::/:/bin/false\n", 0o644)
+		h.bad("tpm-access", Warning, "group tss (members: keylime, webserver, tss): everybody on this host may use it")
 	},
 	"tpm-holder": func(t *testing.T) {
 		h := newHost(t)

@@ -40,6 +40,22 @@ func Open(root, folder string) (*beneath.Dir, error) {
 	return dir, nil
 }
 
+// Look says what Open would, and for a secret what WriteSecret would, and makes nothing.
+func Look(root, folder string, secret bool) error {
+	dir, err := beneath.Open(root, folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, err = beneath.Open(root, path.Dir(folder))
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := check(dir); err != nil || !secret {
+		return err
+	}
+	return checkMemory(dir)
+}
+
 // create makes the folder in one that is root's too.
 func create(root, folder string) (*beneath.Dir, error) {
 	parent, err := beneath.Open(root, path.Dir(folder))
@@ -68,6 +84,14 @@ func check(dir *beneath.Dir) error {
 	return nil
 }
 
+func checkMemory(dir *beneath.Dir) error {
+	memory, err := dir.InMemory()
+	if err == nil && !memory {
+		err = remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
+	}
+	return err
+}
+
 // WriteSecret puts a small secret into a folder in memory, whole and in one step, for
 // its owner alone. A folder on another file system is ErrNotMemory.
 func WriteSecret(root, file string, uid, gid int, content []byte) error {
@@ -76,7 +100,7 @@ func WriteSecret(root, file string, uid, gid int, content []byte) error {
 		return err
 	}
 	defer dir.Close()
-	if err := inMemory(dir); err != nil {
+	if err := checkMemory(dir); err != nil {
 		return err
 	}
 	unfinished := "." + path.Base(file) + ".new-"
@@ -127,16 +151,8 @@ func RemoveSecret(root, file string) error {
 	if info, err := dir.Stat(path.Base(file)); err != nil || info.Kind == beneath.Absent {
 		return err
 	}
-	if err := errors.Join(check(dir), inMemory(dir)); err != nil {
+	if err := errors.Join(check(dir), checkMemory(dir)); err != nil {
 		return err
 	}
 	return dir.Remove(path.Base(file))
-}
-
-func inMemory(dir *beneath.Dir) error {
-	memory, err := dir.InMemory()
-	if err == nil && !memory {
-		err = remedy.Errorf("choose a file on a tmpfs, as below /run", "%s is %w", dir.Path(), ErrNotMemory)
-	}
-	return err
 }

@@ -54,6 +54,35 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestLook: it says what Open and WriteSecret would, and makes nothing.
+func TestLook(t *testing.T) {
+	root, disk := memory(t), "/var/tmp"
+	must(t, os.Mkdir(filepath.Join(root, "run"), 0o755), os.Mkdir(filepath.Join(root, "shared"), 0o755), os.Chmod(filepath.Join(root, "shared"), 0o1777))
+	if err := errors.Join(Look(root, "/run", true), Look(root, "/run/missing", true)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "run/missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder was made: %v", err)
+	}
+	for _, folder := range []string{"/shared", "/shared/x"} {
+		if err := Look(root, folder, false); !errors.Is(err, errOthers) {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+	if err := Look(root, "/run/a/b", false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("two levels: %v", err)
+	}
+	own, err := os.MkdirTemp(disk, "omen-rundir-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(own) })
+	if err := Look("/", own, false); err != nil {
+		t.Error(err)
+	}
+	if err := Look("/", own, true); !errors.Is(err, ErrNotMemory) {
+		t.Errorf("a secret on a disk: %v", err)
+	}
+}
+
 // What lies at the names that are used is not followed, and not written through.
 func TestSecretIsNotWrittenThroughLinks(t *testing.T) {
 	root := memory(t)

@@ -21,6 +21,7 @@ const notes = "/run/omen-test"
 // path from part.
 var parts = map[string]func([]string) error{
 	"fail-once":  failOnce,
+	"fail-until": failUntil,
 	"hang-once":  hangOnce,
 	"witness":    func([]string) error { return leave("witnessing") },
 	"witnessing": witness,
@@ -31,7 +32,7 @@ var parts = map[string]func([]string) error{
 // part is the path of a part inside.
 func part(name string) string { return filepath.Join(filepath.Dir(program), name) }
 
-// flag is the file that makes fail-once and hang-once do it.
+// flag is the file that makes fail-once and hang-once do it, and fail-until not.
 var flag = filepath.Join(notes, "flag")
 
 // taken reports whether the flag was up, and takes it down.
@@ -45,6 +46,15 @@ func failOnce(command []string) error {
 	}
 	if len(command) == 0 {
 		return nil
+	}
+	return syscall.Exec(command[0], command, os.Environ())
+}
+
+// failUntil ends with an error until the flag is up; then it becomes the command that it
+// was given.
+func failUntil(command []string) error {
+	if _, err := os.Stat(flag); err != nil {
+		return errors.New("this start fails")
 	}
 	return syscall.Exec(command[0], command, os.Environ())
 }
