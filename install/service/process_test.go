@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,7 +43,7 @@ func TestRestartStopsTheWholeTreeAndNothingElse(t *testing.T) {
 	fake := linkProgram(t)
 	bystander := byHand(t, "", "/usr/bin/sleep", "1000") // in the same session and process group
 	byHand(t, "", fake, "parent", fmt.Sprint(port))
-	eventually(t, "started by hand", func() bool { return listens(port) && len(alive(t)) == 3 })
+	eventually(t, "started by hand", func() bool { return listens(port) && len(alive(t)) == 3 && ignoringTERM(t) == 2 })
 	before := alive(t)
 
 	s := open(t, Spec{Start: []string{fake, "parent", fmt.Sprint(port)}, Port: port})
@@ -65,6 +66,20 @@ func TestRestartStopsTheWholeTreeAndNothingElse(t *testing.T) {
 	if err := s.Alive(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// ignoringTERM counts the processes of the fake service that do by now (proc(5), SigIgn).
+func ignoringTERM(t *testing.T) (count int) {
+	t.Helper()
+	for pid := range alive(t) {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // it may have ended
+		_, after, _ := strings.Cut(string(status), "SigIgn:\t")
+		mask, _, _ := strings.Cut(after, "\n")
+		if ignored, err := strconv.ParseUint(mask, 16, 64); err == nil && ignored&(1<<(syscall.SIGTERM-1)) != 0 {
+			count++
+		}
+	}
+	return count
 }
 
 func TestOrphanedWorkerIsFoundByItsPort(t *testing.T) {
