@@ -13,11 +13,11 @@ import (
 
 	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 // byHand fills /etc/keylime/certs as the manual set-up did: everything owned by

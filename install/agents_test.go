@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 const testAgent = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000"

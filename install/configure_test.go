@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/test/testca"
 )
 
 // inMain puts the settings of every item into main files.

@@ -19,6 +19,7 @@
 // an installation.
 //
 // The package never issues or requests a certificate, never opens a connection
-// (its package probe does), never writes Keylime's main files, never sends HUP
+// (its package probe does), never writes Keylime's main files unless it is told
+// to (mode "edit"), never sends HUP
 // and never removes what it has not first copied and compared.
 package install

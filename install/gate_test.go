@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 const plainNew = `{"code":200,"status":"Success","results":{"supported_version":"2.2","supported_versions":["2.1","2.2","2.5"]}}`

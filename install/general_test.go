@@ -20,10 +20,10 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/fileset"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/internal/testtpm"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/test/testca"
 )
 
 // web makes a host's installer one of a general set, and gives an item of it.

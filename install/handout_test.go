@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/internal/testtpm"
+	"funlab.casa/omen/test/testca"
 )
 
 // handed checks a handout against what was installed.

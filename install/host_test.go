@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/test/testca"
 )
 
 // host is a root directory with users, Keylime's main files and programs. Its

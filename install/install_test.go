@@ -17,10 +17,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 func asError(err error, target any) bool { return errors.As(err, target) }

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/test/testca"
 )
 
 // These tests have Keylime's own verifier, registrar and tenant as judges, on

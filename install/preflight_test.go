@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/record"
 	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/test/testca"
 )
 
 // pid is the number in a service's pid file.

@@ -23,9 +23,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
+	"funlab.casa/omen/test/testca"
 )
 
 // A shop is a machine with real paths, where programs read a general set as they do

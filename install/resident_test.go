@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/internal/testtpm"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/keypair"
+	"funlab.casa/omen/test/testca"
 	"funlab.casa/omen/tss2"
 )
 

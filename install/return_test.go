@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"funlab.casa/omen/install/generation"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/test/testca"
 )
 
 // comeBack does what omen-agent rollback does.

@@ -14,10 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/test/testca"
 )
 
 // breaks are the ways in which a new set can turn out not to work.

@@ -20,9 +20,9 @@ import (
 
 	"funlab.casa/omen/install/generation"
 	"funlab.casa/omen/install/internal/cell"
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 // The installer does not care how a key is sealed; here it is written another way.

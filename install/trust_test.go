@@ -14,11 +14,11 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/keypair"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/test/testca"
 )
 
 // wantBundles compares the two CA files with what these CAs are, in any order.

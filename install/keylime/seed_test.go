@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"funlab.casa/omen/install/internal/testca"
+	"funlab.casa/omen/test/testca"
 )
 
 // TestKeylimeReadsWhatWeWrite: every option that we set, of every component, on

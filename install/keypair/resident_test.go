@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"funlab.casa/omen/install/internal/testca"
 	"funlab.casa/omen/install/internal/testtpm"
+	"funlab.casa/omen/test/testca"
 	"funlab.casa/omen/tss2"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
+	"funlab.casa/omen/test/testca"
 )
 
 func TestAgentState(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"funlab.casa/omen/install/internal/testca"
+	"funlab.casa/omen/test/testca"
 )
 
 // pair issues a certificate for a name and 127.0.0.1.

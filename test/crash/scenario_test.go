@@ -17,6 +17,7 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/test/testca"
 )
 
 // scenario is a host and one installation on it, the one that is disturbed.
@@ -63,7 +64,7 @@ type set struct {
 type stage struct {
 	scenario
 	t         *testing.T
-	authority *authority
+	authority *testca.CA
 	hand      *set   // what people had installed, or nil
 	older     []*set // what was installed before, the last one is current
 	next      *set   // what is being installed when things go wrong
@@ -80,7 +81,7 @@ func (s scenario) certificates() map[string]string {
 
 func (s scenario) stage(t *testing.T) *stage {
 	t.Helper()
-	g := &stage{scenario: s, t: t, authority: newAuthority(t)}
+	g := &stage{scenario: s, t: t, authority: testca.New(t, "Book of Omens")}
 	if s.byHand {
 		g.hand = g.handmade()
 	}
@@ -98,9 +99,9 @@ func (g *stage) fresh(name string) *set {
 	certificates := g.certificates()
 	for _, certificate := range slices.Sorted(maps.Keys(certificates)) {
 		profile, _ := keylime.Find(certificates[certificate])
-		leaf, key := g.authority.issue(g.t, certificate, profile.Usage)
+		leaf, key := issue(g.t, g.authority, certificate, profile.Usage)
 		item := Item{
-			Name: certificate, Profile: profile.Name, Chain: asPEM(leaf, g.authority.intermediate), Key: key, CA: asPEM(g.authority.root),
+			Name: certificate, Profile: profile.Name, Chain: asPEM(leaf) + string(g.authority.IntermediatePEM), Key: key, CA: string(g.authority.RootPEM),
 		}
 		if g.sealed {
 			item.Sealed = seal(key)
@@ -115,9 +116,9 @@ func (g *stage) fresh(name string) *set {
 // root, everything root's, and a file that is not ours.
 func (g *stage) handmade() *set {
 	g.t.Helper()
-	leaf, key := g.authority.issue(g.t, "tenant", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
+	leaf, key := issue(g.t, g.authority, "tenant", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
 	return &set{name: "handmade set", leaves: map[string]*x509.Certificate{"tenant": leaf}, byHand: map[string]string{
-		"tenant.crt": asPEM(leaf), "tenant.key": key, "ca.crt": asPEM(g.authority.intermediate), notOurs: asPEM(g.authority.root),
+		"tenant.crt": asPEM(leaf), "tenant.key": key, "ca.crt": string(g.authority.IntermediatePEM), notOurs: string(g.authority.RootPEM),
 	}}
 }
 

@@ -57,7 +57,7 @@ const lasting = "[Service]\nType=exec\nExecStart=\nExecStart=/usr/bin/sleep infi
 func TestDoctorOfUnits(t *testing.T) {
 	m := newMachine(t)
 	m.installPackage()
-	m.write("/etc/omen-agent/root.pem", string(asPEM(m.ca.root)))
+	m.write("/etc/omen-agent/root.pem", string(m.ca.RootPEM))
 	t.Cleanup(func() { m.must(os.Remove("/etc/omen-agent/root.pem")) })
 	m.write(configFile, "[pki]\nanchor = \"/etc/omen-agent/root.pem\"\n[[certificate]]\nname = \"tenant\"\nprofile = \"keylime-tenant\"\ncommon_name = \"tenant.keylime.test\"\n")
 	m.dropIn(agentService, lasting)

@@ -7,6 +7,7 @@ package systemd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
@@ -22,13 +23,14 @@ import (
 	"funlab.casa/omen/install/keylime"
 	"funlab.casa/omen/install/probe"
 	"funlab.casa/omen/test/nspawn"
+	"funlab.casa/omen/test/testca"
 )
 
 // machine is the container from inside, with Keylime as shipped: every test gets
 // it with its services stopped and nothing of ours in it.
 type machine struct {
 	t         *testing.T
-	ca        *authority
+	ca        *testca.CA
 	installer *install.Installer
 }
 
@@ -43,7 +45,7 @@ var ours = []string{
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, ca: newAuthority(t), installer: &install.Installer{}}
+	m := &machine{t: t, ca: testca.New(t, "Book of Omens"), installer: &install.Installer{}}
 	m.clean()
 	since := time.Now()
 	t.Cleanup(func() {
@@ -175,8 +177,21 @@ func alive(pid string) bool {
 func (m *machine) item(name, profile string) install.Item {
 	m.t.Helper()
 	known, _ := keylime.Find(profile)
-	chain, key := m.ca.issue(m.t, name, known.Usage)
-	return install.Item{Name: name, Profile: profile, Chain: chain, Key: key, CA: asPEM(m.ca.root)}
+	chain, key := m.issue(name, known.Usage)
+	return install.Item{Name: name, Profile: profile, Chain: chain, Key: key, CA: m.ca.RootPEM}
+}
+
+// issue is a fresh certificate for NAME.test and 127.0.0.1.
+func (m *machine) issue(name string, usages ...x509.ExtKeyUsage) (chain, key []byte) {
+	m.t.Helper()
+	return m.ca.Issue(m.t, testca.Want{Name: name + ".test", Usages: usages, IPs: []string{"127.0.0.1"}})
+}
+
+// pool accepts what a CA signed, also where only the leaf is served.
+func pool(ca *testca.CA) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca.Bundle())
+	return pool
 }
 
 func (m *machine) agentItem() install.Item { m.t.Helper(); return m.item("agent", keylime.Agent) }
@@ -219,7 +234,7 @@ func (m *machine) renewed(items ...install.Item) {
 // served is the serial number that a unit shows, under full verification.
 func (m *machine) served(unit string) string {
 	m.t.Helper()
-	conn, err := tls.Dial("tcp", address(unit), &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: m.ca.pool(), ServerName: "127.0.0.1"})
+	conn, err := tls.Dial("tcp", address(unit), &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool(m.ca), ServerName: "127.0.0.1"})
 	m.must(err)
 	defer conn.Close()
 	return probe.Serial(conn.ConnectionState().PeerCertificates[0])

@@ -18,6 +18,7 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/keylime"
+	"funlab.casa/omen/test/testca"
 )
 
 // sandboxKey is set where this binary runs as the process of a unit of the package.
@@ -76,7 +77,7 @@ func TestAgentSandbox(t *testing.T) {
 	m.must(os.MkdirAll("/srv/web server", 0o755))
 	t.Cleanup(func() { m.must(os.RemoveAll("/srv/web server")) })
 	m.layDevice()
-	chain, key := m.ca.issue(t, "before", x509.ExtKeyUsageServerAuth)
+	chain, key := m.issue("before", x509.ExtKeyUsageServerAuth)
 	m.write(keylime.CertsDir+"/before.crt", string(chain))
 	m.write(keylime.CertsDir+"/before.key", string(key))
 	m.runs(agentService, t.Name())
@@ -125,11 +126,11 @@ func (m *machine) uid(name string) uint32 {
 }
 
 func inAgentSandbox(t *testing.T) {
-	m := &machine{t: t, ca: newAuthority(t), installer: &install.Installer{}}
+	m := &machine{t: t, ca: testca.New(t, "Book of Omens"), installer: &install.Installer{}}
 	m.renewed(sealedBy(m.item("registrar", keylime.Registrar)))
 	m.installer = &install.Installer{Set: install.Set{Name: "web", Folder: "/srv/web server/omen"}}
-	web := install.Item{Name: "web", Profile: install.General, Usage: x509.ExtKeyUsageServerAuth, CA: asPEM(m.ca.root)}
-	web.Chain, web.Key = m.ca.issue(t, "web", web.Usage)
+	web := install.Item{Name: "web", Profile: install.General, Usage: x509.ExtKeyUsageServerAuth, CA: m.ca.RootPEM}
+	web.Chain, web.Key = m.issue("web", web.Usage)
 	web.Service.Action = install.ActNone
 	m.renewed(web)
 	mayNot(t, "/etc/new", "/usr/new", "/srv/new", "/root/new", "/var/lib/new", "/run/new")
