@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"funlab.casa/omen/test/debian"
 )
 
 // bootTime is how long a container may take to be up.
@@ -36,20 +38,10 @@ type Container struct {
 
 // Unpack makes a root of its own out of the cached archive in the module's folder.
 func (c *Container) Unpack(ctx context.Context, module string) (err error) {
-	archive, err := filepath.EvalSymlinks(filepath.Join(module, ".cache", "debian-root.tar"))
-	if err != nil {
-		return fmt.Errorf("%w: run test/setup/debian-root.sh", err)
-	}
 	if c.dir, err = os.MkdirTemp("", "omen-systemd-"); err != nil {
 		return err
 	}
-	if err := os.Mkdir(c.Root(), 0o755); err != nil {
-		return err
-	}
-	if output, err := exec.CommandContext(ctx, "tar", "--numeric-owner", "-xpf", archive, "-C", c.Root()).CombinedOutput(); err != nil {
-		return fmt.Errorf("unpack %s: %w: %s", archive, err, output)
-	}
-	return nil
+	return debian.Root(c.Root()).Unpack(ctx, module, "debian-root.tar")
 }
 
 // Root is where its files are.
@@ -138,6 +130,11 @@ func (c *Container) Enter(ctx context.Context, arguments ...string) *exec.Cmd {
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"}
 	command.Dir = "/"
 	return command
+}
+
+// Run runs a command inside and returns what it says.
+func (c *Container) Run(ctx context.Context, arguments ...string) ([]byte, error) {
+	return c.Enter(ctx, arguments...).CombinedOutput()
 }
 
 // Cut cuts its power: everything that ran in it is gone, its files are not.
