@@ -35,10 +35,10 @@ test: setup build ## run every test, race detector on (root, under ten minutes)
 # A computer with firmware that measures is made on amd64 alone.
 VM = $(if $(filter amd64,$(shell $(GO) env GOARCH)),./test/vm)
 
-test-long: setup build packages ## what takes longer: a real systemd, leaders killed, every crash, two hundred renewals (root, under ten minutes)
+test-long: setup build packages ## what takes longer: a real systemd, leaders killed, every crash, outages at each step (root, under twenty minutes)
 	@$(BUILD) -o bin/ ./test/standin ./test/soak/soaker
 	@test/setup/debian-root.sh >/dev/null
-	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster ./test/crash ./test/soak ./test/boot $(VM) | go run ./test/sum
+	@go test -race -json -count=1 -tags long -timeout 20m ./test/systemd ./test/cluster ./test/crash ./test/soak ./test/boot ./test/faults $(VM) | go run ./test/sum
 
 test-openssl-provider: export PROVIDER := $(PROVIDER)
 test-openssl-provider: setup ## have Python's ssl use keys in a TPM, with PROVIDER=/path/tpm2.so (tpm2-openssl 1.3 or newer)

@@ -25,7 +25,7 @@ var (
 	ErrAbsent   = tpm.ErrAbsent   // no TPM where the configuration says
 	ErrBusy     = tpm.ErrBusy     // another program holds it, or it has no free slot
 	ErrDenied   = tpm.ErrDenied   // this user may not open it
-	ErrNoAnswer = tpm.ErrNoAnswer // a command was not answered in time
+	ErrNoAnswer = tpm.ErrNoAnswer // a command was not answered in time, or the TPM went away
 
 	ErrNoCertificate = tpm.ErrNoCertificate // the TPM has no certificate of its endorsement key
 	ErrPCRMoved      = tpm.ErrPCRMoved      // PCRs are extended all the time

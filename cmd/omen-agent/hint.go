@@ -91,7 +91,7 @@ func tpmHint(err error) string {
 	case errors.Is(err, host.ErrDenied):
 		return "run as root, or as a user who may open the device"
 	case errors.Is(err, host.ErrNoAnswer):
-		return "the TPM hangs; a power cycle of the machine may be needed"
+		return "the TPM hangs, or went away in the midst of a command; try again. If it stays so, a power cycle of the machine may be needed"
 	case errors.Is(err, host.ErrNoCertificate):
 		return noCertificateHint
 	case errors.Is(err, host.ErrAnotherKey):

@@ -169,11 +169,11 @@ func await(ctx context.Context, done <-chan reply, patience time.Duration) (repl
 
 func (l *link) roundTrip(command []byte) ([]byte, error) {
 	if _, err := l.connection.Write(command); err != nil {
-		return nil, fmt.Errorf("send command: %w", err)
+		return nil, fmt.Errorf("%w: send command: %w", ErrNoAnswer, err)
 	}
 	header := make([]byte, headerSize)
 	if _, err := io.ReadFull(l.reader, header); err != nil {
-		return nil, fmt.Errorf("read response: %w", err)
+		return nil, fmt.Errorf("%w: read response: %w", ErrNoAnswer, err)
 	}
 	size := binary.BigEndian.Uint32(header[2:6])
 	if size < headerSize || size > maxResponse {
@@ -181,7 +181,7 @@ func (l *link) roundTrip(command []byte) ([]byte, error) {
 	}
 	response := append(header, make([]byte, size-headerSize)...)
 	if _, err := io.ReadFull(l.reader, response[headerSize:]); err != nil {
-		return nil, fmt.Errorf("read response: %w", err)
+		return nil, fmt.Errorf("%w: read response: %w", ErrNoAnswer, err)
 	}
 	return response, nil
 }

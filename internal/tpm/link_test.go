@@ -131,6 +131,8 @@ func TestLink(t *testing.T) {
 				t.Errorf("properties %+v, error %v", got, err)
 			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 				t.Errorf("error is %v, want %q in it", err, test.want)
+			case test.want == "EOF" && !errors.Is(err, tpm.ErrNoAnswer):
+				t.Errorf("a TPM that went away is no TPM that does not answer: %v", err)
 			}
 		})
 	}

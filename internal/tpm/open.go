@@ -54,8 +54,8 @@ var (
 	// ErrAuth says that the authorisation value of a hierarchy is another one than
 	// the configured.
 	ErrAuth = errors.New("not authorised")
-	// ErrNoAnswer says that a command was not answered in time. The connection
-	// is of no use after it.
+	// ErrNoAnswer says that a command was not answered in time, or that the TPM went
+	// away in its midst. The connection is of no use after it.
 	ErrNoAnswer = errors.New("the TPM does not answer")
 )
 
