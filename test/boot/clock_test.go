@@ -86,21 +86,21 @@ func TestEarlyClock(t *testing.T) {
 // returns from when on the certificate is valid.
 func (m *machine) bootEarly() time.Time {
 	m.T.Helper()
+	like := m.Installed()
 	m.Must(m.container.Cut())
 	m.Must(m.Story.Auth.TPM.Reboot())
 	comes := time.Now().Add(beforehand).Truncate(time.Second)
-	certificate, key := m.issuedFrom(comes)
+	certificate, key := m.issuedFrom(comes, like)
 	m.replace(certificate, key)
 	m.Must(m.container.Begin())
 	m.Must(nspawn.Await(m.Context, m.container.FindLeader))
 	return comes
 }
 
-// issuedFrom has OpenBao issue another certificate like the installed one. It makes the
+// issuedFrom has OpenBao issue another certificate like that. It makes the
 // key too: pki/sign has no ear for not_before.
-func (m *machine) issuedFrom(from time.Time) (certificate, key []byte) {
+func (m *machine) issuedFrom(from time.Time, like *x509.Certificate) (certificate, key []byte) {
 	m.T.Helper()
-	like := m.Installed()
 	var addresses []string
 	for _, ip := range like.IPAddresses {
 		addresses = append(addresses, ip.String())
