@@ -64,8 +64,16 @@ func (r Reload) check(program string) error {
 // isKeylime names Keylime's services, by unit or program.
 func isKeylime(name string) bool { return strings.HasPrefix(name, "keylime") }
 
-// run runs the command as root, with nothing of our environment.
+// run runs the command as root, with nothing of our environment, and of our sandbox.
 func (r Reload) run(ctx context.Context) error {
+	if inOwnUnit() {
+		return r.runUnit(ctx)
+	}
+	return r.runChild(ctx)
+}
+
+// runChild runs the command as a process of ours.
+func (r Reload) runChild(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	command := exec.CommandContext(ctx, r.Command[0], r.Command[1:]...)

@@ -32,7 +32,7 @@ func (p plan) dropIns() []dropIn {
 	for _, one := range []dropIn{
 		{agentUnit + ".d/50-sandbox.conf", p.agentSandbox()},
 		{unsealUnit + ".d/50-sandbox.conf", p.unsealSandbox()},
-		{agentUnit + ".d/60-commands.conf", p.commandSandbox()},
+		{agentUnit + ".d/60-start.conf", p.startSandbox()},
 	} {
 		if one.text != "" {
 			one.text = head + "[Service]\n" + one.text
@@ -71,9 +71,12 @@ func (p plan) agentSandbox() string {
 	if p.tmp {
 		text.WriteString("PrivateTmp=no\n")
 	}
+	if p.known {
+		text.WriteString("# A process that is no unit's is known by its program.\n" +
+			"ProtectProc=default\nCapabilityBoundingSet=CAP_SYS_PTRACE\n")
+	}
 	if p.signals {
-		text.WriteString("# A process that is no unit's is known by its program, and gets a signal.\n" +
-			"ProtectProc=default\nCapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n")
+		text.WriteString("# And gets a signal.\nCapabilityBoundingSet=CAP_KILL\n")
 	}
 	return text.String()
 }
@@ -94,17 +97,16 @@ func (p plan) deviceNode() string {
 	return fmt.Sprintf("DeviceAllow=%s rw\nBindPaths=-%s\n", p.device, p.device)
 }
 
-// commandSandbox takes the sandbox away. What a command of root's needs nobody here
-// knows, and a service that the agent starts keeps for its life what the agent had.
-func (p plan) commandSandbox() string {
-	if !p.commands {
+// startSandbox takes the sandbox away. A service that the agent starts keeps for its life
+// what the agent had, and what it needs nobody here knows. It cannot be started as a unit
+// of systemd's instead, as a reload command is: what is found running is started again
+// with its own environment, folder, user and output.
+func (p plan) startSandbox() string {
+	if !p.starts {
 		return ""
 	}
-	text := "# start or reload: these commands have no sandbox. With unit there is one.\n" + open
-	if p.starts {
-		text += "# What was started here does not end with the agent.\nKillMode=process\n"
-	}
-	return text
+	return "# start: what it starts has no sandbox. With unit there is one.\n" + open +
+		"# What was started here does not end with the agent.\nKillMode=process\n"
 }
 
 const open = `BindPaths=

@@ -90,6 +90,18 @@ folder = "/etc/nginx/omen"
 [certificate.service]
 reload = ["/usr/sbin/nginx", "-s", "reload"]
 `},
+	"told": {
+		[]string{"/dev/tpmrm0", "/etc/nginx"},
+		`[[certificate]]
+name = "web"
+profile = "general"
+[certificate.files]
+folder = "/etc/nginx/omen"
+[certificate.service]
+reload = ["/usr/sbin/nginx", "-s", "reload"]
+pid_file = "/run/nginx.pid"
+program = "nginx"
+`},
 }
 
 // run is the generator on a host where these paths are there, and no unit.

@@ -22,9 +22,9 @@ type plan struct {
 	awaited  bool     // the node is not there yet
 	socket   string   // of a software TPM, in the file system
 	tmp      bool     // something of the TPM lies in /tmp
-	signals  bool     // a process is signalled that is no unit's
-	commands bool     // commands are run
-	starts   bool     // and some of them become services
+	known    bool     // a process is known by its program that is no unit's
+	signals  bool     // and it is signalled
+	starts   bool     // commands are run that become services
 }
 
 // runFolder is RuntimeDirectory= of the units. Of the rest of /run, which is empty when
@@ -102,9 +102,15 @@ func (p *planner) certificate(c *config.Certificate) {
 			p.beside(bundle)
 		}
 	}
-	p.starts = p.starts || len(c.Service.Start) > 0
-	p.commands = p.commands || p.starts || len(c.Service.Reload) > 0
-	p.signals = p.signals || c.Service.Signal != ""
+	p.process(&c.Service)
+}
+
+// process notes what becomes of processes that are no unit's. A reload command needs
+// nothing: systemd runs it as a unit of its own.
+func (p *planner) process(s *config.Service) {
+	p.starts = p.starts || len(s.Start) > 0
+	p.signals = p.signals || s.Signal != ""
+	p.known = p.known || p.signals || s.Unit == "" && s.PIDFile != "" && len(s.Reload) > 0
 }
 
 // unitsOf are the units that read a certificate: the one that is named, or those that
