@@ -18,7 +18,7 @@ type beside struct {
 }
 
 func (j *job) beside() *beside {
-	return &beside{sinks: daemon.NewSinks(daemon.WallClock{}, j.log), api: workload.NewEndpoint(j.log)}
+	return &beside{sinks: daemon.NewSinks(daemon.WallClock{}, j.log, hint), api: workload.NewEndpoint(j.log)}
 }
 
 // use goes on with another configuration.

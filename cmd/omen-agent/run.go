@@ -47,7 +47,7 @@ func (*runCommand) Run(j *job) error {
 	defer b.run(j.ctx)()
 	d := daemon.Daemon{
 		Load: j.hosts(observer, b), Hold: c.Boot.Hold.Duration, Reload: hup,
-		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Fatal: watchTPM(c.TPM.Device).came,
+		Clock: daemon.WallClock{}, Supervisor: systemd, Log: j.log, Hint: hint, Fatal: watchTPM(c.TPM.Device).came,
 	}
 	return d.Run(j.ctx)
 }

@@ -57,6 +57,7 @@ type Daemon struct {
 	Clock      Clock
 	Supervisor Supervisor
 	Log        *slog.Logger
+	Hint       Hint
 	Fatal      func() error // what only another process can mend, nil for nothing; may be nil
 
 	host   Host
@@ -75,7 +76,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.host, err = d.Load(); err != nil {
 		return err
 	}
-	d.pace = newPace(renewalFailed)
+	d.pace = newPace(renewalFailed, d.Hint)
 	d.boot = newBoot(d.Supervisor, d.Log)
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	defer d.Supervisor.Stopping()
@@ -193,7 +194,7 @@ func (d *Daemon) reload() {
 		d.Log.Error("the configuration cannot be used; going on with the one before", d.pace.remedy(err)...)
 		return
 	}
-	d.host, d.pace = host, newPace(renewalFailed)
+	d.host, d.pace = host, newPace(renewalFailed, d.Hint)
 	d.host.OnSwitch(d.boot.certificatesInPlace)
 	d.opened = min(d.opened, d.Clock.Elapsed()+atLeast)
 	d.Log.Info("configuration read")

@@ -95,7 +95,7 @@ func TestAttemptsComeCloserAtTheEnd(t *testing.T) {
 func TestFleetComesBackSpread(t *testing.T) {
 	quarters := [4]int{}
 	for range 2000 {
-		p := newPace(renewalFailed)
+		p := newPace(renewalFailed, hint)
 		var wait time.Duration
 		for range 10 {
 			wait = p.wait.NextBackOff()
@@ -165,7 +165,7 @@ func TestRetryAfterAndApproval(t *testing.T) {
 		{asked(20 * time.Minute), 0, 20 * time.Minute, 20 * time.Minute},
 		{asked(18 * time.Hour), 0, time.Hour, time.Hour},
 	} {
-		got := newPace(renewalFailed).failed(slog.New(slog.DiscardHandler), row.err, row.left)
+		got := newPace(renewalFailed, hint).failed(slog.New(slog.DiscardHandler), row.err, row.left)
 		if got < row.least || got > row.most_ {
 			t.Errorf("%v with %s left: %s", row.err, row.left, got)
 		}
@@ -252,7 +252,7 @@ func TestFatal(t *testing.T) {
 		m.issued = time.Now()
 		began, came := m.issued, errors.New("a TPM came")
 		d := Daemon{
-			Load: func() (Host, error) { return m, nil }, Hold: time.Hour, Clock: m, Supervisor: supervisor{m}, Log: slog.New(slog.DiscardHandler),
+			Load: func() (Host, error) { return m, nil }, Hold: time.Hour, Clock: m, Supervisor: supervisor{m}, Log: slog.New(slog.DiscardHandler), Hint: hint,
 			Fatal: func() error {
 				if time.Since(began) < time.Hour {
 					return nil

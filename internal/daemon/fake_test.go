@@ -5,6 +5,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/internal/agent"
+	"funlab.casa/omen/internal/config"
 )
 
 // These tests run days in a moment: the real host could not, whose TPM, server and
@@ -153,7 +156,7 @@ func (m *machine) run(d Daemon, act func()) {
 	m.t.Helper()
 	ctx, stop := context.WithCancel(m.t.Context())
 	d.Clock, d.Supervisor = m, supervisor{m}
-	d.Log = slog.New(slog.NewTextHandler(&m.log, nil))
+	d.Log, d.Hint = slog.New(slog.NewTextHandler(&m.log, nil)), hint
 	if d.Load == nil {
 		d.Load = func() (Host, error) { return m, nil }
 	}
@@ -168,6 +171,15 @@ func (m *machine) run(d Daemon, act func()) {
 	if !strings.HasSuffix(m.words(), "stopping") {
 		m.t.Errorf("told: %s", m.words())
 	}
+}
+
+// hint is a remedy as the command knows it.
+func hint(err error) string {
+	var faulty *config.Error
+	if errors.As(err, &faulty) {
+		return faulty.Hint
+	}
+	return remedy.Of(err)
 }
 
 // after lets time go by.

@@ -11,10 +11,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"funlab.casa/omen/attest"
-	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/bao"
-	"funlab.casa/omen/internal/config"
 )
 
 // How long to wait after an attempt that failed.
@@ -36,6 +34,7 @@ const (
 // told.
 type pace struct {
 	wait *backoff.ExponentialBackOff
+	hint Hint
 	what string        // fails, in words
 	said string        // the last error
 	gate time.Duration // when an attempt is made although the clock is wrong, in elapsed time; 0: it is right
@@ -43,12 +42,12 @@ type pace struct {
 
 // newPace waits with full jitter: from nothing to twice the interval, so that hosts which
 // failed together come back apart.
-func newPace(what string) *pace {
+func newPace(what string, hint Hint) *pace {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval: firstMost / 2, MaxInterval: most / 2, Multiplier: 2, RandomizationFactor: 1,
 	}
 	wait.Reset()
-	return &pace{wait: wait, what: what}
+	return &pace{wait: wait, what: what, hint: hint}
 }
 
 func (p *pace) succeeded() {
@@ -90,15 +89,14 @@ func (p *pace) say(log *slog.Logger, what string, event agent.Event, err error, 
 	log.Log(context.Background(), level, what, append(p.remedy(err), "next", next.Round(time.Second), "event", event)...)
 }
 
+// Hint is the remedy of an error, "" for none.
+type Hint func(error) string
+
 // remedy is an error with its remedy, for a log.
 func (p *pace) remedy(err error) []any {
 	words := []any{"error", err}
-	var faulty *config.Error
-	switch {
-	case errors.As(err, &faulty) && faulty.Hint != "":
-		return append(words, "remedy", faulty.Hint)
-	case remedy.Of(err) != "":
-		return append(words, "remedy", remedy.Of(err))
+	if hint := p.hint(err); hint != "" {
+		words = append(words, "remedy", hint)
 	}
 	return words
 }

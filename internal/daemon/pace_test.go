@@ -27,7 +27,7 @@ func TestFailuresAreEvents(t *testing.T) {
 	} {
 		for _, err := range failures {
 			var text bytes.Buffer
-			newPace(renewalFailed).failed(slog.New(slog.NewTextHandler(&text, nil)), err, time.Hour)
+			newPace(renewalFailed, hint).failed(slog.New(slog.NewTextHandler(&text, nil)), err, time.Hour)
 			if !strings.Contains(text.String(), " event="+string(event)+"\n") {
 				t.Errorf("%v: %s", err, text.String())
 			}

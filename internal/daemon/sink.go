@@ -37,14 +37,15 @@ const (
 type Sinks struct {
 	clock Clock
 	log   *slog.Logger
+	hint  Hint
 	next  chan Tokens // what Use was called with last
 	host  Tokens
 	kept  []*kept
 }
 
 // NewSinks makes one that keeps nothing yet.
-func NewSinks(clock Clock, log *slog.Logger) *Sinks {
-	return &Sinks{clock: clock, log: log, next: make(chan Tokens, 1)}
+func NewSinks(clock Clock, log *slog.Logger, hint Hint) *Sinks {
+	return &Sinks{clock: clock, log: log, hint: hint, next: make(chan Tokens, 1)}
 }
 
 // Use has the sinks of a configuration kept from now on. It is called by one goroutine.
@@ -121,7 +122,7 @@ func (s *Sinks) take(host Tokens) {
 				k.opened = min(old.opened, s.clock.Elapsed()+atLeast)
 			}
 		}
-		k.pace = newPace(tokenNotKept)
+		k.pace = newPace(tokenNotKept, s.hint)
 		s.kept = append(s.kept, k)
 	}
 }

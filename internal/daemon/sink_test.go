@@ -67,7 +67,7 @@ func (p *purse) keep(act func(s *Sinks)) (said string) {
 	p.t.Helper()
 	var log bytes.Buffer
 	ctx, stop := context.WithCancel(p.t.Context())
-	s := NewSinks(p, slog.New(slog.NewTextHandler(&log, nil)))
+	s := NewSinks(p, slog.New(slog.NewTextHandler(&log, nil)), hint)
 	s.Use(p)
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.Run(ctx) }()

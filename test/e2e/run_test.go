@@ -103,6 +103,7 @@ func TestRun(t *testing.T) {
 	d = startRun(ctx, t, m.Host)
 	awaitLog(ctx, t, m.Host, `level=ERROR msg="refused; an operator has to change something"`)
 	awaitLog(ctx, t, m.Host, "refused: boot-policy")
+	awaitLog(ctx, t, m.Host, `remedy="this machine booted into a state that OpenBao does not accept`)
 	m.tellsOnce(ctx, t, d)
 	if code := d.terminate(ctx, t); code != 0 {
 		t.Errorf("after TERM the exit code is %d", code)

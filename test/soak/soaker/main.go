@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"funlab.casa/omen/install/remedy"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/internal/daemon"
@@ -38,7 +39,7 @@ func soak() error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	d := daemon.Daemon{
 		Load:  func() (daemon.Host, error) { return newHost(log, stop) },
-		Clock: &hurry{}, Supervisor: nobody{}, Log: log,
+		Clock: &hurry{}, Supervisor: nobody{}, Log: log, Hint: remedy.Of,
 	}
 	return d.Run(ctx)
 }
