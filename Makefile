@@ -28,7 +28,7 @@ demo: setup build ## play the whole story with real parts (root, under two minut
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@bin/demo
 
-test: setup build ## run every test, race detector on (root, under ten minutes)
+test: setup build ## run every test, race detector on (root, about ten minutes)
 	@$(BUILD) -o bin/ ./test/demo ./test/standin
 	@test/run.sh
 

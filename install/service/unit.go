@@ -64,25 +64,12 @@ func (u *Unit) Since(ctx context.Context) (time.Time, error) {
 
 // ActiveUnits picks the units that are active, or about to be, of those given. Where
 // systemd does not run none is.
-func ActiveUnits(ctx context.Context, names []string) ([]string, error) {
-	if !booted() {
-		return nil, nil
-	}
-	bus, err := connect(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("connect to systemd: %w", err)
-	}
-	defer bus.Close()
-	var active []string
-	for _, name := range names {
-		u := Unit{name: name, bus: bus}
-		state, err := u.active(ctx)
-		if err != nil {
-			return active, err
-		}
-		if running(state) || state == "activating" {
-			active = append(active, name)
+func ActiveUnits(ctx context.Context, names []string) (active []string, err error) {
+	states, err := States(ctx, names)
+	for _, s := range states {
+		if running(s.Active) || s.Active == "activating" {
+			active = append(active, s.Name)
 		}
 	}
-	return active, nil
+	return active, err
 }

@@ -97,15 +97,7 @@ func TestLostKeyIsRenewedAlone(t *testing.T) {
 
 // What somebody did to one set is no reason to renew the others.
 func TestSpoiledSetIsRenewedAlone(t *testing.T) {
-	a, root := several(t)
-	orders, err := a.orders(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issue(t, orders)
-	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
-		t.Fatal(err)
-	}
+	a, root := severalInstalled(t)
 	place(t, filepath.Join(root, "var/lib/omen-agent/web/current/ca.crt"), "x")
 	if found := look(t, a); !slices.Equal(found.Certificates, []string{"web"}) || !slices.Equal(a.pending(), []string{"web"}) {
 		t.Errorf("%+v, to renew: %v", found, a.pending())

@@ -87,15 +87,7 @@ func TestReconfiguredInPart(t *testing.T) {
 
 // TestRootAloneIsRenewedAlone: a set in which nothing is issued has nothing issued for it.
 func TestRootAloneIsRenewedAlone(t *testing.T) {
-	a, _ := several(t)
-	orders, err := a.orders(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issue(t, orders)
-	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
-		t.Fatal(err)
-	}
+	a, _ := severalInstalled(t)
 	a.config.Certificates[0] = config.Certificate{Name: "push-agent", Profile: "keylime-push-agent", Anchor: "/a"}
 	a.apply()
 	a.needs = []need{{causeTrust, "push-agent"}}
@@ -107,15 +99,7 @@ func TestRootAloneIsRenewedAlone(t *testing.T) {
 
 // TestSetThatIsNotProvenIsRenewedToo: one that failed does not hide another that is in doubt.
 func TestSetThatIsNotProvenIsRenewedToo(t *testing.T) {
-	a, root := several(t)
-	orders, err := a.orders(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issue(t, orders)
-	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
-		t.Fatal(err)
-	}
+	a, root := severalInstalled(t)
 	a.failed, a.failedOf = []string{"web"}, a.fingerprint()
 	if got := a.pending(); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("to renew: %v", got)

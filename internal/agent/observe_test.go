@@ -371,15 +371,7 @@ func TestStrangerIsRenewedFor(t *testing.T) {
 // TestStrangerConcernsItsSetAlone: what is wrong with one set does not restart another;
 // and a renewal for it does not hide that another cause comes up.
 func TestStrangerConcernsItsSetAlone(t *testing.T) {
-	a, root := several(t)
-	orders, err := a.orders(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issue(t, orders)
-	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
-		t.Fatal(err)
-	}
+	a, root := severalInstalled(t)
 	a.needs = []need{{causeStranger, "web"}}
 	if got := a.pending(); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("to renew: %v", got)

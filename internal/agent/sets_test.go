@@ -42,6 +42,21 @@ func several(t *testing.T) (a *Agent, root string) {
 	return a, root
 }
 
+// severalInstalled is several, with all of them installed.
+func severalInstalled(t *testing.T) (a *Agent, root string) {
+	t.Helper()
+	a, root = several(t)
+	orders, err := a.orders(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue(t, orders)
+	if err := a.deployAll(t.Context(), orders, &Outcome{}, newStopwatch()); err != nil {
+		t.Fatal(err)
+	}
+	return a, root
+}
+
 // issue is what OpenBao would have made of the orders.
 func issue(t *testing.T, orders []*order) {
 	t.Helper()
