@@ -17,8 +17,7 @@ import (
 
 // Lock is the one lock of this host's installations, held until Close.
 type Lock struct {
-	file *flock.Flock
-	lent bool // somebody else closes it
+	file *flock.Flock // nil: somebody else holds it, and closes it
 }
 
 // Lock takes the lock for several installations at once, see Under. Who else holds it is
@@ -44,7 +43,7 @@ func (i *Installer) Under(lock *Lock) *Installer {
 
 // Close gives the lock back.
 func (l *Lock) Close() error {
-	if l.lent {
+	if l.file == nil {
 		return nil
 	}
 	return l.file.Close()
@@ -56,7 +55,7 @@ func (i *Installer) lock() (*Lock, error) {
 		return nil, err
 	}
 	if i.held != nil {
-		return &Lock{file: i.held.file, lent: true}, nil
+		return &Lock{}, nil
 	}
 	return i.takeLock()
 }

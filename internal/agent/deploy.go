@@ -86,7 +86,6 @@ func (a *Agent) judgeAll(all []*deployment) error {
 	for _, d := range all {
 		if d.err == nil {
 			a.answer(d.set)
-			a.applyInPart()
 			continue
 		}
 		err := d.err
@@ -95,6 +94,9 @@ func (a *Agent) judgeAll(all []*deployment) error {
 		}
 		errs = append(errs, err)
 		a.failed, a.failedOf = append(a.failed, d.names()...), a.fingerprint()
+	}
+	if len(errs) < len(all) {
+		a.applyInPart()
 	}
 	if len(errs) > 0 && len(errs) < len(all) {
 		a.log.Warn("some sets are renewed, others are not", "not renewed", a.failed)

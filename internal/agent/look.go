@@ -57,7 +57,8 @@ const betweenAnswers = time.Hour
 func (a *Agent) Look(ctx context.Context) (*Found, error) {
 	a.soon = false
 	found := needs(causeSpoiled, a.spoiled(ctx))
-	if a.reconfigured() {
+	reconfigured := a.reconfigured()
+	if reconfigured {
 		found = append(found, need{cause: causeConfiguration})
 	}
 	found = append(found, needs(causeTrust, a.otherTrust())...)
@@ -71,7 +72,7 @@ func (a *Agent) Look(ctx context.Context) (*Found, error) {
 	if len(a.needs) > 0 {
 		f.Renew = string(a.needs[0].cause)
 	}
-	if !a.reconfigured() {
+	if !reconfigured {
 		f.Certificates = certificates(a.needs)
 	}
 	return f, nil
@@ -146,8 +147,9 @@ func (a *Agent) behind(ctx context.Context) (names []string) {
 // RenewDue is Renew of what is due: of what the last look found, and of the sets that
 // failed last, as long as nothing else is due; else of all.
 func (a *Agent) RenewDue(ctx context.Context) (*Outcome, error) {
-	outcome, err := a.Renew(ctx, a.pending())
-	if err == nil {
+	only := a.pending()
+	outcome, err := a.Renew(ctx, only)
+	if err == nil && len(only) > 0 { // else it is written down already
 		a.apply()
 	}
 	return outcome, err

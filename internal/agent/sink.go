@@ -68,8 +68,11 @@ func (a *Agent) dropToken(s SinkStatus) error {
 	if s.Until.IsZero() {
 		return nil
 	}
+	if err := rundir.RemoveSecret(a.root(), s.File); err != nil {
+		return err
+	}
 	a.log.Info("sink is configured no more, its token is removed", "file", s.File)
-	return rundir.RemoveSecret(a.root(), s.File)
+	return nil
 }
 
 func (a *Agent) keepSinks(all map[string]SinkStatus) {

@@ -9,9 +9,9 @@ import (
 )
 
 // takeTurn waits until no other loop of this process has the TPM in use for long: a
-// renewal, from its keys until they are served, or a login beside it. Other processes are none of
-// its business: what they find is a TPM that is in use, or one that the kernel shares.
-// The turn ends when end is called.
+// renewal, from its keys until they are served, or a login beside it. Other processes
+// are none of its business: what they find is a TPM that is in use, or one that the
+// kernel shares. The turn ends when end is called.
 func (a *Agent) takeTurn(ctx context.Context) (end func(), err error) {
 	if a.turn == nil {
 		return func() {}, nil
