@@ -7,13 +7,12 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // renewal is a command that has omen-agent renew.
 var renewal = regexp.MustCompile(`\bomen-agent\b[^|;&\n]*[ \t]["']?(?:renew|run)\b`)
-
-// ownUnit is the agent as a service.
-const ownUnit = "omen-agent.service"
 
 // Ours finds what is switched on and has omen-agent renew on this host, beside its own
 // unit: timers and services, lines and scripts of cron. The error says what could not be
@@ -33,7 +32,7 @@ func (l *look) ownUnits() []string {
 	on := l.states()
 	for _, name := range l.unitNames(on) {
 		u, loaded := l.load(name)
-		if !loaded || name == ownUnit {
+		if !loaded || name == unitfile.Agent {
 			continue
 		}
 		started := u

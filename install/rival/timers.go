@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // What starts a service by itself, with the section that may name the service.
@@ -55,7 +57,7 @@ func suffix(name string) string {
 // services run (/run/systemd/units).
 func (l *look) states() states {
 	on := states{enabled: map[string]string{}, running: map[string]bool{}}
-	for _, folder := range unitFolders {
+	for _, folder := range unitfile.Folders {
 		for _, name := range l.files.folder(folder) {
 			switch suffix(name) {
 			case ".wants", ".requires", ".upholds":
@@ -78,7 +80,7 @@ func (l *look) states() states {
 // active reports that a unit is enabled, or active now. A transient unit is there
 // as long as it is.
 func (l *look) active(u unit, on states) bool {
-	if on.enabled[u.name] != "" || on.running[u.name] || u.folder == transientFolder {
+	if on.enabled[u.name] != "" || on.running[u.name] || u.folder == unitfile.TransientFolder {
 		return true
 	}
 	if l.Active == nil {
@@ -94,7 +96,7 @@ func (l *look) active(u unit, on states) bool {
 // unitNames lists every unit: by its file, and instances by what is switched on.
 func (l *look) unitNames(on states) []string {
 	all := map[string]bool{}
-	for _, folder := range unitFolders {
+	for _, folder := range unitfile.Folders {
 		for _, name := range l.files.folder(folder) {
 			if suffix(name) == ".service" || triggers[suffix(name)] != "" {
 				all[name] = true
@@ -165,7 +167,7 @@ func (u unit) service(section string) string {
 // disable is the command that switches a unit off.
 func (u unit) disable(on states) string {
 	switch {
-	case u.folder == transientFolder:
+	case u.folder == unitfile.TransientFolder:
 		return "systemctl stop " + u.name
 	case isVendors(on.enabled[u.name]):
 		return "systemctl mask --now " + u.name

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // Token is a place where a token stands that does not end by itself soon. Its value
@@ -72,7 +74,7 @@ func (l *look) inFolders(groups ...[]string) []string {
 // files and programs that they name. What packages bring holds no token.
 func (l *look) unitFiles() []string {
 	var paths []string
-	for _, folder := range unitFolders {
+	for _, folder := range unitfile.Folders {
 		if isVendors(folder) {
 			continue
 		}
@@ -97,12 +99,12 @@ func (l *look) unitFiles() []string {
 // namedIn lists the environment files and programs that a unit names.
 func (l *look) namedIn(content string) []string {
 	var paths []string
-	for _, s := range parse(content) {
+	for _, s := range unitfile.Parse(content) {
 		switch {
-		case s.section == "Service" && s.key == "EnvironmentFile":
-			paths = append(paths, strings.TrimPrefix(s.value, "-"))
-		case s.section == "Service" && strings.HasPrefix(s.key, "Exec"):
-			paths = append(paths, l.programs(s.value)...)
+		case s.Section == "Service" && s.Key == "EnvironmentFile":
+			paths = append(paths, strings.TrimPrefix(s.Value, "-"))
+		case s.Section == "Service" && strings.HasPrefix(s.Key, "Exec"):
+			paths = append(paths, l.programs(s.Value)...)
 		}
 	}
 	return paths

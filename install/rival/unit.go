@@ -5,19 +5,9 @@ package rival
 import (
 	"slices"
 	"strings"
+
+	"funlab.casa/omen/install/unitfile"
 )
-
-// unitFolders are where systemd finds units of the system, the first counts
-// (systemd.unit(5)). What generators make comes from files that are looked at
-// themselves.
-var unitFolders = []string{
-	"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
-	"/etc/systemd/system", "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached",
-	"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
-}
-
-// transientFolder holds units that end with the boot and cannot be disabled.
-const transientFolder = "/run/systemd/transient"
 
 // isVendors: what is enabled here is so for everybody, and can only be masked.
 func isVendors(folder string) bool {
@@ -28,17 +18,15 @@ func isVendors(folder string) bool {
 type unit struct {
 	name     string
 	folder   string // of the file
-	settings []setting
+	settings []unitfile.Setting
 }
-
-type setting struct{ section, key, value string }
 
 // load reads a unit; false where there is none, or it is masked.
 func (l *look) load(name string) (unit, bool) {
 	file, instance := name, ""
 	folder, content := l.find(file)
 	if folder == "" {
-		file, instance = template(name)
+		file, instance = unitfile.Template(name)
 		if folder, content = l.find(file); folder == "" {
 			return unit{}, false
 		}
@@ -46,13 +34,13 @@ func (l *look) load(name string) (unit, bool) {
 	if strings.TrimSpace(content) == "" {
 		return unit{}, false // masked
 	}
-	u := unit{name: name, folder: folder, settings: parse(content)}
+	u := unit{name: name, folder: folder, settings: unitfile.Parse(content)}
 	for _, drop := range l.dropIns(name, file) {
-		u.settings = append(u.settings, parse(drop)...)
+		u.settings = append(u.settings, unitfile.Parse(drop)...)
 	}
 	if instance != "" {
 		for at := range u.settings {
-			u.settings[at].value = strings.NewReplacer("%i", instance, "%I", instance).Replace(u.settings[at].value)
+			u.settings[at].Value = strings.NewReplacer("%i", instance, "%I", instance).Replace(u.settings[at].Value)
 		}
 	}
 	return u, true
@@ -61,7 +49,7 @@ func (l *look) load(name string) (unit, bool) {
 // find returns the first folder that has a file, and the file; one that is masked
 // is empty.
 func (l *look) find(file string) (folder, content string) {
-	for _, folder := range unitFolders {
+	for _, folder := range unitfile.Folders {
 		if !l.files.has(folder, file) {
 			continue
 		}
@@ -73,21 +61,11 @@ func (l *look) find(file string) (folder, content string) {
 	return "", ""
 }
 
-// template is the file of an instance, and what stands for %i.
-func template(name string) (file, instance string) {
-	prefix, rest, found := strings.Cut(name, "@")
-	dot := strings.LastIndex(rest, ".")
-	if !found || dot < 1 {
-		return "", ""
-	}
-	return prefix + "@" + rest[dot:], rest[:dot]
-}
-
 // dropIns reads the drop-ins of a unit, in the order of their names.
 func (l *look) dropIns(names ...string) []string {
 	chosen := map[string]string{}
 	for _, name := range names {
-		for _, folder := range unitFolders {
+		for _, folder := range unitfile.Folders {
 			inside := folder + "/" + name + ".d"
 			if !l.files.has(folder, name+".d") {
 				continue
@@ -113,37 +91,12 @@ func (l *look) dropIns(names ...string) []string {
 	return contents
 }
 
-// parse reads the settings of a unit file (systemd.syntax(7)).
-func parse(content string) []setting {
-	var settings []setting
-	section, open := "", ""
-	for line := range strings.Lines(content) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			continue
-		}
-		if more, goesOn := strings.CutSuffix(line, "\\"); goesOn {
-			open += more + " "
-			continue
-		}
-		line, open = open+line, ""
-		if strings.HasPrefix(line, "[") {
-			section = strings.Trim(line, "[]")
-			continue
-		}
-		if key, value, found := strings.Cut(line, "="); found {
-			settings = append(settings, setting{section, strings.TrimSpace(key), strings.TrimSpace(value)})
-		}
-	}
-	return settings
-}
-
 // value is the last value of a key.
 func (u unit) value(section, key string) string {
 	last := ""
 	for _, s := range u.settings {
-		if s.section == section && s.key == key {
-			last = s.value
+		if s.Section == section && s.Key == key {
+			last = s.Value
 		}
 	}
 	return last
@@ -151,20 +104,20 @@ func (u unit) value(section, key string) string {
 
 // starts are the commands of a service. An empty value takes back those before it.
 func (u unit) starts() []string {
-	var all []setting
+	var all []unitfile.Setting
 	for _, s := range u.settings {
-		if s.section != "Service" || !strings.HasPrefix(s.key, "Exec") || s.key == "ExecSearchPath" {
+		if s.Section != "Service" || !strings.HasPrefix(s.Key, "Exec") || s.Key == "ExecSearchPath" {
 			continue
 		}
-		if s.value == "" {
-			all = slices.DeleteFunc(all, func(before setting) bool { return before.key == s.key })
+		if s.Value == "" {
+			all = slices.DeleteFunc(all, func(before unitfile.Setting) bool { return before.Key == s.Key })
 			continue
 		}
 		all = append(all, s)
 	}
 	var starts []string
 	for _, s := range all {
-		starts = append(starts, s.value)
+		starts = append(starts, s.Value)
 	}
 	return starts
 }
@@ -174,10 +127,10 @@ func (u unit) starts() []string {
 func (u unit) others() string {
 	var rest strings.Builder
 	for _, s := range u.settings {
-		quiet := strings.HasPrefix(s.key, "Exec") || strings.HasPrefix(s.key, "Condition") || strings.HasPrefix(s.key, "Assert") ||
-			slices.Contains([]string{"Description", "Documentation", "ReadOnlyPaths", "InaccessiblePaths", "BindReadOnlyPaths", "LoadCredential"}, s.key)
+		quiet := strings.HasPrefix(s.Key, "Exec") || strings.HasPrefix(s.Key, "Condition") || strings.HasPrefix(s.Key, "Assert") ||
+			slices.Contains([]string{"Description", "Documentation", "ReadOnlyPaths", "InaccessiblePaths", "BindReadOnlyPaths", "LoadCredential"}, s.Key)
 		if !quiet {
-			rest.WriteString(s.key + "=" + s.value + "\n")
+			rest.WriteString(s.Key + "=" + s.Value + "\n")
 		}
 	}
 	return rest.String()

@@ -15,6 +15,7 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/unitfile"
 )
 
 const (
@@ -280,15 +281,12 @@ func (u *Unit) asItWas(ctx context.Context, failed error) error {
 	return nil
 }
 
-// agentUnit is this agent as a service. Units that read its certificates are ordered after
-// it.
-const agentUnit = "omen-agent.service"
-
-// mode is how a job goes along with others. While the agent's own unit has one (it is
+// jobMode is how a job goes along with others. Units that read certificates are ordered
+// after the agent's own. While that has a job (it is
 // starting, or is stopped in the middle of a renewal), a start of what comes after it
 // would wait for that, and that for us: then a job goes by itself.
-func (u *Unit) mode(ctx context.Context) string {
-	own := Unit{name: agentUnit, bus: u.bus}
+func jobMode(ctx context.Context, bus *dbus.Conn) string {
+	own := Unit{name: unitfile.Agent, bus: bus}
 	if busy, err := own.hasJob(ctx); err == nil && busy {
 		return "ignore-dependencies"
 	}
@@ -301,7 +299,7 @@ func (u *Unit) job(ctx context.Context, verb string, begin starter) error {
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	done := make(chan string, 1)
-	if _, err := begin(ctx, u.name, u.mode(ctx), done); err != nil {
+	if _, err := begin(ctx, u.name, jobMode(ctx, u.bus), done); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, u.name, err)
 	}
 	hangs := time.NewTimer(stopTimeout)

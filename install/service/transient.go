@@ -19,6 +19,7 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/unitfile"
 )
 
 // transientSlack is what systemd gets beyond a command's own time to end it, and to
@@ -40,7 +41,7 @@ func isOwnUnit(groups string) bool {
 		if len(parts) < 3 || parts[1] != "" && parts[1] != "name=systemd" {
 			continue
 		}
-		if path.Base(parts[2]) == agentUnit && !strings.Contains(parts[2], "/user@") {
+		if path.Base(parts[2]) == unitfile.Agent && !strings.Contains(parts[2], "/user@") {
 			return true
 		}
 	}
@@ -81,7 +82,7 @@ func transientOf(command []string, words int) []dbus.Property {
 		return dbus.Property{Name: name, Value: godbus.MakeVariant(value)}
 	}
 	return []dbus.Property{
-		dbus.PropDescription("Reload for " + agentUnit + ": " + command[0]),
+		dbus.PropDescription("Reload for " + unitfile.Agent + ": " + command[0]),
 		dbus.PropType("oneshot"),
 		set("ExecStart", []execStart{{command[0], literal(command), false}}),
 		set("Environment", environment(account.Account{Name: "root", Home: "/root"})),
@@ -120,7 +121,7 @@ func (t transient) run(ctx context.Context, properties []dbus.Property, words *w
 	ctx, cancelWait := context.WithTimeout(ctx, commandTime+transientSlack)
 	defer cancelWait()
 	done := make(chan string, 1)
-	mode := (&Unit{bus: t.bus}).mode(ctx)
+	mode := jobMode(ctx, t.bus)
 	_, err := t.bus.StartTransientUnitContext(ctx, t.name, mode, properties, done)
 	words.closeWrite() // systemd has its own
 	switch {

@@ -89,6 +89,8 @@ var rules = []rule{
 		why: "only install/probe speaks to the network"},
 	{from: "install/keypair", never: []string{"os", module + "install/", module + "internal"}, direct: true,
 		why: "bytes in, a judgement out: neither disk nor TPM"},
+	{from: "install/unitfile", never: []string{"os", "net", module}, direct: true,
+		why: "the form of unit files is a matter of texts"},
 	{from: "install/record", never: installers,
 		why: "what is written down is read by itself, and acted on elsewhere"},
 	{from: "install/fileset", never: installers,

@@ -12,6 +12,7 @@ import (
 
 	"funlab.casa/omen/install/account"
 	"funlab.casa/omen/install/remedy"
+	"funlab.casa/omen/install/unitfile"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 	"funlab.casa/omen/internal/rundir"
@@ -34,13 +35,13 @@ func besideChecks() []Check {
 		{
 			Name: "workload-api", Area: AreaService, root: true, run: checkWorkloadAPI,
 			Asks:   "the socket of `[workload_api]` is served, in a folder of root's that its users get to; they are users of this host, and there is a certificate to hand out",
-			Remedy: "omen-agent run serves it: systemctl status " + agentUnit + "; docs/interplay.md, SPIFFE",
+			Remedy: "omen-agent run serves it: systemctl status " + unitfile.Agent + "; docs/interplay.md, SPIFFE",
 		},
 	}
 }
 
 // afterChange has a unit's sandbox and its process follow agent.toml.
-const afterChange = "systemctl daemon-reload && systemctl restart " + agentUnit
+const afterChange = "systemctl daemon-reload && systemctl restart " + unitfile.Agent
 
 // accounts are the users of the host.
 func (p *patient) accounts() account.Book {
@@ -102,7 +103,7 @@ func hintOr(err error, other string) string {
 
 // token judges what is on record of a sink. The token itself is not read.
 func token(s agent.SinkStatus, now time.Time) []Result {
-	byHand := "omen-agent run writes it (systemctl status " + agentUnit + "); once, by hand: omen-agent login --role " + s.Role + " --sink " + s.File
+	byHand := "omen-agent run writes it (systemctl status " + unitfile.Agent + "); once, by hand: omen-agent login --role " + s.Role + " --sink " + s.File
 	switch {
 	case s.Failure != nil && now.After(s.Until):
 		return problem(s.File, "", "role %s, there is no token that is good: %s", s.Role, s.Failure.Message)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"funlab.casa/omen/install"
+	"funlab.casa/omen/install/unitfile"
 	"funlab.casa/omen/internal/agent"
 	"funlab.casa/omen/internal/config"
 )
@@ -60,7 +61,7 @@ func certificateChecks() []Check {
 		{
 			Name: "certificate-keys", Area: AreaInstall, needs: needs, run: checkKeys,
 			Asks:   "sealed keys are where their services read them",
-			Remedy: "omen-agent unseal; at boot systemctl enable " + unsealUnit + " has it done; docs/operations.md, The state that keys are sealed to",
+			Remedy: "omen-agent unseal; at boot systemctl enable " + unitfile.Unseal + " has it done; docs/operations.md, The state that keys are sealed to",
 		},
 		{
 			Name: "last-renewal", Area: AreaInstall, root: true, run: checkLastRenewal,

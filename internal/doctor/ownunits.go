@@ -10,12 +10,7 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/service"
-)
-
-// The units of the package.
-const (
-	agentUnit  = "omen-agent.service"
-	unsealUnit = "omen-agent-unseal.service"
+	"funlab.casa/omen/install/unitfile"
 )
 
 func ownUnitChecks() []Check {
@@ -23,12 +18,12 @@ func ownUnitChecks() []Check {
 		{
 			Name: "agent-service", Area: AreaInstall, run: checkAgentUnit,
 			Asks:   "`omen-agent.service` is enabled, runs, and does not start again and again; or a timer, a service or cron has omen-agent renew",
-			Remedy: "systemctl enable --now " + agentUnit,
+			Remedy: "systemctl enable --now " + unitfile.Agent,
 		},
 		{
 			Name: "unseal-service", Area: AreaInstall, root: true, run: checkUnsealUnit,
 			Asks:   "`omen-agent-unseal.service` is enabled where a key is sealed, and did not fail",
-			Remedy: "systemctl enable " + unsealUnit,
+			Remedy: "systemctl enable " + unitfile.Unseal,
 		},
 		{
 			Name: "daemon-reload", Area: AreaInstall, root: true, run: checkReloaded,
@@ -46,7 +41,7 @@ type ownUnits struct {
 
 func (p *patient) ownUnits(ctx context.Context) ownUnits {
 	return p.units.get(func() (own ownUnits) {
-		states, err := p.askUnits(ctx, []string{agentUnit, unsealUnit})
+		states, err := p.askUnits(ctx, []string{unitfile.Agent, unitfile.Unseal})
 		own.err = err
 		if len(states) == 2 {
 			own.agent, own.unseal = &states[0], &states[1]
@@ -75,7 +70,7 @@ func checkAgentUnit(ctx context.Context, p *patient) []Result {
 	case u.Load == "not-found" || u.Load == "masked" || u.Load == "loaded" && u.Active == "inactive" && !u.Enabled:
 		return p.otherWay(ctx, u)
 	case u.Load != "loaded":
-		return problem(agentUnit, "systemd-analyze verify "+agentUnit, "systemd cannot use it: %s", u.Load)
+		return problem(unitfile.Agent, "systemd-analyze verify "+unitfile.Agent, "systemd cannot use it: %s", u.Load)
 	default:
 		return runs(u)
 	}
@@ -89,15 +84,15 @@ func (p *patient) otherWay(ctx context.Context, u service.State) []Result {
 	case "not-found":
 		seen, mend = "it is not installed", "install the package omen-agent, or let a timer run omen-agent renew"
 	case "masked":
-		seen, mend = "it is masked", "systemctl unmask "+agentUnit+" && systemctl enable --now "+agentUnit
+		seen, mend = "it is masked", "systemctl unmask "+unitfile.Agent+" && systemctl enable --now "+unitfile.Agent
 	}
 	switch {
 	case len(ways) > 0:
-		return ok(agentUnit, "%s; omen-agent is run by %s", seen, strings.Join(ways, ", "))
+		return ok(unitfile.Agent, "%s; omen-agent is run by %s", seen, strings.Join(ways, ", "))
 	case err != nil:
-		return warning(agentUnit, mend, "%s, and not everything was looked at for another way: %v", seen, err)
+		return warning(unitfile.Agent, mend, "%s, and not everything was looked at for another way: %v", seen, err)
 	}
-	return warning(agentUnit, mend, "%s, and nothing else has omen-agent renew: certificates last until you do it by hand", seen)
+	return warning(unitfile.Agent, mend, "%s, and nothing else has omen-agent renew: certificates last until you do it by hand", seen)
 }
 
 // manyRestarts are more than a TPM that comes late, or one bad night, explains.
@@ -105,22 +100,22 @@ const manyRestarts = 3
 
 // runs judges a unit that somebody wants to run.
 func runs(u service.State) []Result {
-	const look = "journalctl -u " + agentUnit + " -n 50"
+	const look = "journalctl -u " + unitfile.Agent + " -n 50"
 	switch {
 	case u.Sub == "auto-restart":
-		return problem(agentUnit, look+" says why", "it ends again and again: %d restarts, the last end: %s", u.Restarts, u.Result)
+		return problem(unitfile.Agent, look+" says why", "it ends again and again: %d restarts, the last end: %s", u.Restarts, u.Result)
 	case u.Active == "failed":
-		return problem(agentUnit, look+" says why; then systemctl restart "+agentUnit, "it has failed: %s", u.Result)
+		return problem(unitfile.Agent, look+" says why; then systemctl restart "+unitfile.Agent, "it has failed: %s", u.Result)
 	case u.Active == "inactive":
-		return problem(agentUnit, "systemctl start "+agentUnit, "it is enabled, and does not run")
+		return problem(unitfile.Agent, "systemctl start "+unitfile.Agent, "it is enabled, and does not run")
 	case !u.Enabled:
-		return warning(agentUnit, "systemctl enable "+agentUnit, "it runs, and will not after the next boot: it is not enabled")
+		return warning(unitfile.Agent, "systemctl enable "+unitfile.Agent, "it runs, and will not after the next boot: it is not enabled")
 	case u.Restarts >= manyRestarts:
-		return warning(agentUnit, look+" says why; what is mended is forgotten by systemctl reset-failed "+agentUnit, "it runs, after %d restarts that nobody asked for", u.Restarts)
+		return warning(unitfile.Agent, look+" says why; what is mended is forgotten by systemctl reset-failed "+unitfile.Agent, "it runs, after %d restarts that nobody asked for", u.Restarts)
 	case u.Since.IsZero():
-		return ok(agentUnit, "%s", u.Active)
+		return ok(unitfile.Agent, "%s", u.Active)
 	}
-	return ok(agentUnit, "enabled, and %s since %s", u.Active, u.Since.Format(time.RFC3339))
+	return ok(unitfile.Agent, "enabled, and %s since %s", u.Active, u.Since.Format(time.RFC3339))
 }
 
 func checkUnsealUnit(ctx context.Context, p *patient) []Result {
@@ -133,17 +128,17 @@ func checkUnsealUnit(ctx context.Context, p *patient) []Result {
 	}
 	switch u := *own.unseal; {
 	case u.Load == "not-found":
-		return warning(unsealUnit, "install the package omen-agent, or let omen-agent unseal run at boot before the services", "it is not installed, and keys are sealed")
+		return warning(unitfile.Unseal, "install the package omen-agent, or let omen-agent unseal run at boot before the services", "it is not installed, and keys are sealed")
 	case u.Load == "masked":
-		return warning(unsealUnit, "systemctl unmask "+unsealUnit+" && systemctl enable "+unsealUnit, "it is masked, and keys are sealed")
+		return warning(unitfile.Unseal, "systemctl unmask "+unitfile.Unseal+" && systemctl enable "+unitfile.Unseal, "it is masked, and keys are sealed")
 	case u.Active == "failed":
-		return warning(unsealUnit, "journalctl -b -u "+unsealUnit+" says why; then systemctl restart "+unsealUnit, "it failed: %s", u.Result)
+		return warning(unitfile.Unseal, "journalctl -b -u "+unitfile.Unseal+" says why; then systemctl restart "+unitfile.Unseal, "it failed: %s", u.Result)
 	case u.Enabled:
-		return ok(unsealUnit, "enabled")
+		return ok(unitfile.Unseal, "enabled")
 	case own.agent.Enabled:
-		return warning(unsealUnit, "", "it is not enabled: after a boot keys are put back by %s, when the network is there", agentUnit)
+		return warning(unitfile.Unseal, "", "it is not enabled: after a boot keys are put back by %s, when the network is there", unitfile.Agent)
 	}
-	return problem(unsealUnit, "", "neither it nor %s is enabled: after a boot services have no keys", agentUnit)
+	return problem(unitfile.Unseal, "", "neither it nor %s is enabled: after a boot services have no keys", unitfile.Agent)
 }
 
 // hasSealed reports that a key is sealed, or will be by the first renewal.
@@ -166,7 +161,7 @@ func checkReloaded(ctx context.Context, p *patient) []Result {
 	loaded := slices.DeleteFunc([]service.State{*own.agent, *own.unseal}, func(u service.State) bool { return u.Load != "loaded" })
 	return eachOf(loaded, "no unit of ours is loaded", func(u service.State) []Result {
 		switch {
-		case u.Stale && u.Name == unsealUnit:
+		case u.Stale && u.Name == unitfile.Unseal:
 			return warning(u.Name, "systemctl daemon-reload", "it, or agent.toml, is newer than what systemd has read")
 		case u.Stale:
 			return warning(u.Name, "", "it, or agent.toml, is newer than what systemd has read: what agent.toml names now may be closed to it")

@@ -13,14 +13,15 @@ import (
 
 	"funlab.casa/omen/install"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/install/unitfile"
 )
 
 // sound is what systemd says of a host with the package; the real one is asked by
 // test/systemd.
 func sound() []service.State {
 	return []service.State{
-		{Name: agentUnit, Load: "loaded", Enabled: true, Active: "active", Sub: "running", Result: "success", Since: time.Now().Add(-time.Hour)},
-		{Name: unsealUnit, Load: "loaded", Enabled: true, Active: "active", Sub: "exited", Result: "success"},
+		{Name: unitfile.Agent, Load: "loaded", Enabled: true, Active: "active", Sub: "running", Result: "success", Since: time.Now().Add(-time.Hour)},
+		{Name: unitfile.Unseal, Load: "loaded", Enabled: true, Active: "active", Sub: "exited", Result: "success"},
 	}
 }
 
@@ -82,9 +83,9 @@ var ownUnitBreaks = map[string]func(*testing.T){
 		h.units = sound()
 		h.good("daemon-reload")
 		h.says(0, func(u *service.State) { u.Stale = true })
-		h.bad("daemon-reload", Warning, agentUnit+": it, or agent.toml, is newer")
+		h.bad("daemon-reload", Warning, unitfile.Agent+": it, or agent.toml, is newer")
 		h.says(1, func(u *service.State) { u.Stale = true })
-		h.bad("daemon-reload", Warning, unsealUnit+": it, or agent.toml, is newer")
+		h.bad("daemon-reload", Warning, unitfile.Unseal+": it, or agent.toml, is newer")
 		// A process with mounts of its own, for which a folder was not opened.
 		sandboxed := exec.Command("unshare", "--mount", "sh", "-c", "mount --bind /usr /usr && mount -o remount,bind,ro /usr && echo ready && read word")
 		in, err := sandboxed.StdinPipe()

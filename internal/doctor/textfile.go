@@ -20,6 +20,7 @@ import (
 
 	"funlab.casa/omen/install/beneath"
 	"funlab.casa/omen/install/service"
+	"funlab.casa/omen/install/unitfile"
 )
 
 func checkTextfile(ctx context.Context, p *patient) []Result {
@@ -54,12 +55,12 @@ const fresh = 30 * time.Minute
 // stale tells of figures that nobody writes, nil where somebody does, or nobody is known
 // to have to.
 func (p *patient) stale(ctx context.Context, file string) []Result {
-	const look = "journalctl -u " + agentUnit + " -g 'metrics are not written' says why; after a change of [metrics]: " + afterChange
+	const look = "journalctl -u " + unitfile.Agent + " -g 'metrics are not written' says why; after a change of [metrics]: " + afterChange
 	info, err := os.Lstat(p.under(file))
 	own := p.ownUnits(ctx)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && own.agent != nil && own.agent.Active == "active":
-		return warning(file, look, "it is not there, although %s runs", agentUnit)
+		return warning(file, look, "it is not there, although %s runs", unitfile.Agent)
 	case err != nil:
 		return nil
 	case time.Since(info.ModTime()) > fresh:

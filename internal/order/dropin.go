@@ -9,13 +9,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"funlab.casa/omen/install/unitfile"
 	"funlab.casa/omen/internal/config"
-)
-
-// The units, as they are shipped in dist/systemd.
-const (
-	agentUnit  = "omen-agent.service"
-	unsealUnit = "omen-agent-unseal.service"
 )
 
 // A dropIn is one file below the folder that systemd gives.
@@ -26,13 +21,13 @@ const head = "# Made by omen-agent-generator from " + config.DefaultPath + ".\n#
 // dropIns are those of a plan, for both units.
 func (p plan) dropIns() []dropIn {
 	all := []dropIn{
-		{agentUnit + ".d/50-order.conf", p.order(p.early...)},
-		{unsealUnit + ".d/50-order.conf", p.order()},
+		{unitfile.Agent + ".d/50-order.conf", p.order(p.early...)},
+		{unitfile.Unseal + ".d/50-order.conf", p.order()},
 	}
 	for _, one := range []dropIn{
-		{agentUnit + ".d/50-sandbox.conf", p.agentSandbox()},
-		{unsealUnit + ".d/50-sandbox.conf", p.unsealSandbox()},
-		{agentUnit + ".d/60-start.conf", p.startSandbox()},
+		{unitfile.Agent + ".d/50-sandbox.conf", p.agentSandbox()},
+		{unitfile.Unseal + ".d/50-sandbox.conf", p.unsealSandbox()},
+		{unitfile.Agent + ".d/60-start.conf", p.startSandbox()},
 	} {
 		if one.text != "" {
 			one.text = head + "[Service]\n" + one.text

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"funlab.casa/omen/install/unitfile"
 	"funlab.casa/omen/internal/config"
 )
 
@@ -32,7 +33,7 @@ func FindEarly(c *config.Config, root string) []Early {
 
 func (p *plan) findEarly(s *sequence) (early []Early) {
 	for _, unit := range p.before {
-		if way := s.way(unit, agentUnit); way != nil {
+		if way := s.way(unit, unitfile.Agent); way != nil {
 			early = append(early, Early{unit, way})
 		}
 	}
@@ -46,7 +47,7 @@ func (p *plan) sortOut(s *sequence) error {
 	p.early = p.findEarly(s)
 	for _, e := range p.early {
 		errs = append(errs, errors.New(e.String()))
-		if s.way(e.Unit, unsealUnit) != nil {
+		if s.way(e.Unit, unitfile.Unseal) != nil {
 			p.before = slices.DeleteFunc(p.before, func(unit string) bool { return unit == e.Unit })
 		}
 	}

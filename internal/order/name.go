@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // maxName is the longest name of a unit, in bytes (UNIT_NAME_MAX).
@@ -23,7 +25,7 @@ func checkUnit(name string) error {
 	switch {
 	case !serviceName.MatchString(name) || len(name) > maxName:
 		return fmt.Errorf("unit %q is no name of a service", name)
-	case name == agentUnit || name == unsealUnit:
+	case name == unitfile.Agent || name == unitfile.Unseal:
 		return fmt.Errorf("unit %q is our own", name)
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/unit"
+	"funlab.casa/omen/install/unitfile"
 )
 
 // sequence is in which order the units of a host start, as their files say it.
@@ -105,13 +105,13 @@ func (s *sequence) place(name string) *place {
 	return p
 }
 
-func placeOf(name string, options []*unit.UnitOption) *place {
+func placeOf(name string, settings []unitfile.Setting) *place {
 	p := new(place)
-	for _, one := range options {
+	for _, one := range settings {
 		if one.Section != "Unit" {
 			continue
 		}
-		switch names := strings.Fields(specified(name, one.Value)); one.Name {
+		switch names := strings.Fields(specified(name, one.Value)); one.Key {
 		case "Before":
 			p.before = append(p.before, names...)
 		case "After":

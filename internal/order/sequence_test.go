@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // lay writes unit files below a root, and links where a text begins with ->.
@@ -35,7 +37,7 @@ var network = map[string]string{
 	"usr/lib/systemd/system/nss-lookup.target":       "[Unit]\n",
 	"etc/systemd/system/multi-user.target.wants/x":   "->/usr/lib/systemd/system/nginx.service",
 	"usr/lib/systemd/system/nginx.service":           "[Unit]\nAfter=network-online.target\n",
-	"usr/lib/systemd/system/" + unsealUnit:           "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target\nBefore=omen-agent.service\n",
+	"usr/lib/systemd/system/" + unitfile.Unseal:      "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target\nBefore=omen-agent.service\n",
 	"usr/lib/systemd/system/local-fs.target":         "[Unit]\nDefaultDependencies=no\n",
 	"usr/lib/systemd/system/wpa_supplicant.service":  "[Unit]\nBefore=network.target\nAfter=dbus.service\nWants=network.target\n",
 	"usr/lib/systemd/system/wpa_supplicant@.service": "[Unit]\nBefore=network.target\n",
@@ -63,6 +65,8 @@ func TestWay(t *testing.T) {
 			"vpn.service", "vpn.service net.service network.target network-online.target omen-agent.service"},
 		"a drop-in": {map[string]string{"etc/systemd/system/nginx.service.d/early.conf": "[Unit]\nBefore=network-online.target\n"},
 			"nginx.service", "nginx.service network-online.target omen-agent.service"},
+		"a line that is none": {map[string]string{"etc/systemd/system/vpn.service": "[Unit]\nthis is no setting\nBefore=network.target\n"},
+			"vpn.service", "vpn.service network.target network-online.target omen-agent.service"},
 		"of all instances": {map[string]string{"etc/systemd/system/vpn@.service": "[Unit]\n", "etc/systemd/system/vpn@.service.d/a.conf": "[Unit]\nBefore=net@%i.service\n",
 			"etc/systemd/system/net@.service": "[Unit]\nBefore=network.target\n"},
 			"vpn@a.service", "vpn@a.service net@a.service network.target network-online.target omen-agent.service"},
@@ -83,7 +87,7 @@ func TestWay(t *testing.T) {
 		root := t.TempDir()
 		lay(t, root, network)
 		lay(t, root, row.more)
-		if got := strings.Join(readSequence(root).way(row.unit, agentUnit), " "); got != row.want {
+		if got := strings.Join(readSequence(root).way(row.unit, unitfile.Agent), " "); got != row.want {
 			t.Errorf("%s: %q, not %q", name, got, row.want)
 		}
 	}
@@ -93,7 +97,7 @@ func TestWay(t *testing.T) {
 func before(t *testing.T, root, unit string) (agent, unseal []string, err error) {
 	t.Helper()
 	folder, err := runBelow(t, root, "[[certificate]]\nname = \"web\"\nprofile = \"general\"\n[certificate.service]\nunit = \""+unit+"\"\n", []string{"/dev/tpmrm0"})
-	for name, list := range map[string]*[]string{agentUnit: &agent, unsealUnit: &unseal} {
+	for name, list := range map[string]*[]string{unitfile.Agent: &agent, unitfile.Unseal: &unseal} {
 		text, failed := os.ReadFile(filepath.Join(folder, name+".d/50-order.conf"))
 		check(t, failed)
 		for line := range strings.Lines(string(text)) {

@@ -10,16 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/unit"
 	"golang.org/x/sys/unix"
-)
 
-// unitFolders are where systemd finds units of the system, the first counts
-// (systemd.unit(5)). What other generators make is not there yet.
-var unitFolders = []string{
-	"/etc/systemd/system.control", "/etc/systemd/system", "/run/systemd/system",
-	"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
-}
+	"funlab.casa/omen/install/unitfile"
+)
 
 // What is read at most.
 const (
@@ -35,7 +29,7 @@ type unitFiles struct {
 
 func findUnitFiles(root string) unitFiles {
 	u := unitFiles{map[string][]string{}, map[string]string{}}
-	for _, folder := range unitFolders {
+	for _, folder := range unitfile.Folders {
 		for _, entry := range entries(filepath.Join(root, folder)) {
 			path, name := filepath.Join(root, folder, entry.Name()), entry.Name()
 			u.paths[name] = append(u.paths[name], path)
@@ -95,8 +89,8 @@ func (u unitFiles) realName(name string) string {
 
 // read reads a unit with its drop-ins, in the form of a file. Orders add to each
 // other: which drop-in comes first is no matter.
-func (u unitFiles) read(name string) (all []*unit.UnitOption) {
-	from := template(name)
+func (u unitFiles) read(name string) (all []unitfile.Setting) {
+	from, _ := unitfile.Template(name)
 	for _, file := range []string{name, from} {
 		if paths := u.paths[file]; len(paths) > 0 {
 			all = readUnit(paths[0])
@@ -125,24 +119,15 @@ func (u unitFiles) wanted(name string) (all []string) {
 	return all
 }
 
-// template is the file of an instance; "" of what is none.
-func template(name string) string {
-	prefix, rest, found := strings.Cut(name, "@")
-	if dot := strings.LastIndex(rest, "."); found && dot > 0 {
-		return prefix + "@" + rest[dot:]
-	}
-	return ""
-}
-
 // isUnit tells the name of a unit; a template is none.
 func isUnit(name string) bool {
 	kinds := []string{".service", ".target", ".socket", ".mount", ".automount", ".swap", ".path", ".timer", ".device"}
 	return slices.Contains(kinds, filepath.Ext(name)) && !strings.Contains(name, "@.")
 }
 
-// readUnit reads a unit file as far as it is one: a regular file of bounded size. A
-// link to /dev/null masks a unit.
-func readUnit(path string) []*unit.UnitOption {
+// readUnit reads a unit file: a regular file, of which the beginning counts where it is
+// too long. A link to /dev/null masks a unit.
+func readUnit(path string) []unitfile.Setting {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
@@ -151,9 +136,9 @@ func readUnit(path string) []*unit.UnitOption {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	options, err := unit.DeserializeOptions(io.LimitReader(file, maxUnitFile))
+	content, err := io.ReadAll(io.LimitReader(file, maxUnitFile))
 	if err != nil {
 		return nil
 	}
-	return options
+	return unitfile.Parse(string(content))
 }

@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"funlab.casa/omen/install/unitfile"
 )
 
 // units are those that are shipped, with how exposed systemd may find them, in tenths.
-var units = map[string]int{agentUnit: 24, unsealUnit: 13}
+var units = map[string]int{unitfile.Agent: 24, unitfile.Unseal: 13}
 
 // host lays a root with the units, the generator's drop-ins for a configuration, and
 // units that these name.
@@ -85,19 +87,19 @@ func TestNoRing(t *testing.T) {
 	check(t, os.Symlink("usr/bin", filepath.Join(root, "bin")))
 	lay(t, root, map[string]string{"etc/systemd/system/multi-user.target.wants/" + networkd: "->/usr/lib/systemd/system/" + networkd})
 	folder, err := runBelow(t, root, "[[certificate]]\nprofile=\"general\"\n[certificate.service]\nunit = \""+networkd+"\"\n", []string{"/dev/tpmrm0"})
-	if err == nil || !regexp.MustCompile(": "+networkd+", .*network-online.target, "+agentUnit+"$").MatchString(err.Error()) {
+	if err == nil || !regexp.MustCompile(": "+networkd+", .*network-online.target, "+unitfile.Agent+"$").MatchString(err.Error()) {
 		t.Errorf("the way is not said: %v", err)
 	}
 	check(t, os.CopyFS(filepath.Join(root, "etc/systemd/system"), os.DirFS(folder)))
 	const ring = "ordering cycle"
 	verify := func() string {
-		out, _ := analyze(t, "verify", "--man=no", "--root="+root, "/usr/lib/systemd/system/"+agentUnit, "/usr/lib/systemd/system/"+networkd) // it finds fault with others too
+		out, _ := analyze(t, "verify", "--man=no", "--root="+root, "/usr/lib/systemd/system/"+unitfile.Agent, "/usr/lib/systemd/system/"+networkd) // it finds fault with others too
 		return out
 	}
 	if out := verify(); strings.Contains(out, ring) {
 		t.Errorf("%s", out)
 	}
-	lay(t, root, map[string]string{"etc/systemd/system/" + agentUnit + ".d/60-ring.conf": "[Unit]\nBefore=" + networkd + "\n"})
+	lay(t, root, map[string]string{"etc/systemd/system/" + unitfile.Agent + ".d/60-ring.conf": "[Unit]\nBefore=" + networkd + "\n"})
 	if out := verify(); !strings.Contains(out, ring) {
 		t.Errorf("systemd finds no ring where there is one:\n%s", out)
 	}
