@@ -3,19 +3,12 @@
 package attestation_test
 
 import (
-	"os"
 	"testing"
 
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 // must ends the test on an error.
 func must(t *testing.T, err error) {

@@ -6,7 +6,6 @@ package boot_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -15,17 +14,12 @@ import (
 
 	"funlab.casa/omen/test/debian"
 	"funlab.casa/omen/test/nspawn"
-	"funlab.casa/omen/test/story"
 	"funlab.casa/omen/test/world"
 )
 
 func TestMain(m *testing.M) {
 	nspawn.Become()
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
+	world.Main(m.Run)
 }
 
 const tpmFolder = "/opt/tpm" // of the software TPM's socket, inside
@@ -43,24 +37,13 @@ type machine struct {
 func newMachine(ctx context.Context, t *testing.T) *machine {
 	t.Helper()
 	runtime.LockOSThread() // the container ends with this thread
-	s := &story.Story{}
-	host := &debian.Host{T: t, Context: ctx, Story: s, Port: world.AuthIP + ":9002", Patience: 2 * time.Minute}
-	m := &machine{Host: host, certs: world.AuthCertificates()}
-	t.Cleanup(func() {
-		if t.Failed() && m.container != nil {
-			t.Log(m.Words())
-			t.Log(s.World.Logs(20))
+	m := &machine{certs: world.AuthCertificates()}
+	m.Host = debian.NewHost(ctx, t, world.AuthIP+":9002", 2*time.Minute, func() error {
+		if m.container == nil {
+			return nil
 		}
-		if m.container != nil {
-			m.Must(m.container.Remove())
-		}
-		m.Must(s.Close())
+		return m.container.Remove()
 	})
-	for _, step := range story.Steps()[:5] {
-		if _, err := step.Run(ctx, s); err != nil {
-			t.Fatalf("%s: %v", step.Name, err)
-		}
-	}
 	m.install()
 	return m
 }

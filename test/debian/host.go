@@ -34,6 +34,29 @@ type Host struct {
 	Patience time.Duration // for what a machine does by itself
 }
 
+// NewHost tells the story until OpenBao knows the host and Keylime runs on spire; the
+// host's Machine is the caller's to make. When the test ends, remove takes that away; of
+// a test that failed it is shown what was said.
+func NewHost(ctx context.Context, t *testing.T, port string, patience time.Duration, remove func() error) *Host {
+	t.Helper()
+	s := &story.Story{}
+	h := &Host{T: t, Context: ctx, Story: s, Port: port, Patience: patience}
+	t.Cleanup(func() {
+		if t.Failed() && h.Machine != nil {
+			t.Log(h.Words())
+			t.Log(s.World.Logs(20))
+		}
+		h.Must(remove())
+		h.Must(s.Close())
+	})
+	for _, step := range story.Steps()[:5] {
+		if _, err := step.Run(ctx, s); err != nil {
+			t.Fatalf("%s: %v", step.Name, err)
+		}
+	}
+	return h
+}
+
 // Must ends the test on an error.
 func (h *Host) Must(err error) {
 	h.T.Helper()

@@ -21,13 +21,7 @@ import (
 // limit is well over what a slow machine needs for the story.
 const limit = 5 * time.Minute
 
-func main() {
-	code, done := world.Enter()
-	if !done {
-		code = play()
-	}
-	os.Exit(code)
-}
+func main() { world.Main(play) }
 
 func play() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -8,9 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -19,55 +17,32 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-const runLog = "/var/log/omen-agent.log"
+const runLog = world.RunLog
 
 // A daemon is omen-agent run on a host.
-type daemon struct {
-	host *world.Host
-	cmd  *exec.Cmd
-}
+type daemon struct{ *world.Daemon }
 
 // startRun starts omen-agent run, its log in runLog.
 func startRun(ctx context.Context, t *testing.T, h *world.Host) *daemon {
 	t.Helper()
-	// The shell says under which number the host knows the process that it becomes.
-	const command = "echo $$ > /run/run.pid; exec /usr/bin/omen-agent run > " + runLog + " 2>&1"
-	check(h.Must(ctx, "rm", "-f", runLog, "/run/run.pid"))(t) // of one before
-	d := &daemon{host: h, cmd: h.Command(ctx, "sh", "-c", command)}
-	must(t, d.cmd.Start())
-	return d
+	return &daemon{check(h.StartDaemon(ctx))(t)}
 }
 
 // terminate sends TERM and gives the exit code.
 func (d *daemon) terminate(ctx context.Context, t *testing.T) int {
 	t.Helper()
-	d.signal(ctx, t, "TERM")
-	err := d.cmd.Wait()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return d.cmd.ProcessState.ExitCode()
+	return check(d.Terminate(ctx))(t)
 }
 
 func (d *daemon) signal(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
-	pid := strings.TrimSpace(string(check(d.host.ReadFile("/run/run.pid"))(t)))
-	check(d.host.Must(ctx, "kill", "-"+name, pid))(t)
+	must(t, d.Signal(ctx, name))
 }
 
 // awaitLog waits until the log of omen-agent run holds a text.
 func awaitLog(ctx context.Context, t *testing.T, h *world.Host, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	must(t, world.Await(ctx, func(context.Context) error {
-		text, err := h.ReadFile(runLog)
-		if err == nil && !strings.Contains(string(text), want) {
-			err = fmt.Errorf("no %q in the log of omen-agent run:\n%s", want, text)
-		}
-		return err
-	}))
+	must(t, h.AwaitSaid(ctx, 30*time.Second, want))
 }
 
 // TestRun: the daemon renews at once when nothing is installed, not again when

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"path"
 	"strings"
 	"testing"
@@ -20,13 +19,7 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 // A lab is a world with an OpenBao, whose hosts reach it by a line each.
 type lab struct {
@@ -116,7 +109,7 @@ func (l *lab) add(ctx context.Context, t *testing.T, name string) *machine {
 	must(t, h.WriteFile(world.AgentConfig, []byte(m.config), 0o644))
 	must(t, l.World.Bao.AllowNames(ctx, world.HostNames{Host: name, Server: []string{own, "web." + own}, Address: []string{h.IP}}))
 	must(t, l.World.Bao.Enrol(ctx, name, check(h.Identify(ctx))(t)))
-	l.World.Watch(h, runLog)
+	l.World.Watch(h, world.RunLog)
 	return m
 }
 

@@ -61,14 +61,8 @@ func (c *threesome) leaderKilled(ctx context.Context, t *testing.T, asked bool) 
 	c.lead.beforeQuote(func() { killed <- leader.Kill() })
 
 	began := time.Now()
-	check(c.Must(ctx, "rm", "-f", runLog))(t)
-	daemon := c.Command(ctx, "sh", "-c", "echo $$ > /run/run.pid; exec /usr/bin/omen-agent run > "+runLog+" 2>&1")
-	must(t, daemon.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- daemon.Wait() }()
-	waiting, stop := context.WithTimeout(ctx, 90*time.Second)
-	defer stop()
-	must(t, world.Await(waiting, func(context.Context) error { return c.says("msg=renewed") }))
+	daemon := check(c.StartDaemon(ctx))(t)
+	must(t, c.AwaitSaid(ctx, 90*time.Second, "msg=renewed"))
 	took := time.Since(began).Round(time.Millisecond)
 	select {
 	case err := <-killed:
@@ -76,23 +70,14 @@ func (c *threesome) leaderKilled(ctx context.Context, t *testing.T, asked bool) 
 	default:
 		t.Fatal("no leader was killed")
 	}
-	if err := c.says(`msg="renewal failed"`); err == nil {
+	if err := c.Said(`msg="renewal failed"`); err == nil {
 		t.Error("it took more than one attempt")
 	}
 	t.Logf("%s was killed; renewed %s after the beginning", leader.Name, took)
-	pid := strings.TrimSpace(string(check(c.ReadFile("/run/run.pid"))(t)))
-	check(c.Must(ctx, "kill", "-TERM", pid))(t)
-	must(t, <-ended)
-	must(t, leader.Start(ctx))
-}
-
-// says is an error where the log of omen-agent run does not hold a text.
-func (c *threesome) says(want string) error {
-	text, err := c.ReadFile(runLog)
-	if err == nil && !strings.Contains(string(text), want) {
-		err = fmt.Errorf("no %q in the log of omen-agent run:\n%s", want, text)
+	if code := check(daemon.Terminate(ctx))(t); code != 0 {
+		t.Errorf("omen-agent run: exit code %d", code)
 	}
-	return err
+	must(t, leader.Start(ctx))
 }
 
 // configure writes agent.toml, each time for certificates of another length.

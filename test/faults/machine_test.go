@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -17,10 +16,7 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-const (
-	runLog   = "/var/log/omen-agent.log"
-	stateDir = "/var/lib/omen-agent"
-)
+const stateDir = "/var/lib/omen-agent"
 
 // A machine is a host with a line to OpenBao and a lead to its TPM.
 type machine struct {
@@ -31,7 +27,7 @@ type machine struct {
 	config string // agent.toml
 	ttl    string // that it asks for
 
-	daemon *exec.Cmd
+	daemon *world.Daemon
 	before state // what was there before the fault
 }
 
@@ -66,34 +62,21 @@ func (m *machine) run(ctx context.Context, t *testing.T) {
 	t.Helper()
 	m.before = m.state(ctx, t)
 	m.change(t)
-	check(m.Must(ctx, "rm", "-f", runLog, "/run/run.pid"))(t) // of one before
-	// The shell says under which number the host knows the process that it becomes.
-	m.daemon = m.Command(ctx, "sh", "-c", "echo $$ > /run/run.pid; exec /usr/bin/omen-agent run > "+runLog+" 2>&1")
-	must(t, m.daemon.Start())
+	m.daemon = check(m.StartDaemon(ctx))(t)
 }
 
 // end ends omen-agent run, which must not have ended.
 func (m *machine) end(ctx context.Context, t *testing.T) {
 	t.Helper()
-	pid := strings.TrimSpace(string(check(m.ReadFile("/run/run.pid"))(t)))
-	check(m.Must(ctx, "kill", "-TERM", pid))(t)
-	if err := m.daemon.Wait(); err != nil {
-		t.Errorf("omen-agent run: %v", err)
+	if code, err := m.daemon.Terminate(ctx); code != 0 || err != nil {
+		t.Errorf("omen-agent run: exit code %d, %v", code, err)
 	}
 }
 
 // await waits until the log of omen-agent run holds a text.
 func (m *machine) await(ctx context.Context, t *testing.T, longest time.Duration, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
-	must(t, world.Await(ctx, func(context.Context) error {
-		text, err := m.ReadFile(runLog)
-		if err == nil && !strings.Contains(string(text), want) {
-			err = fmt.Errorf("no %q in the log of omen-agent run:\n%s", want, text)
-		}
-		return err
-	}))
+	must(t, m.AwaitSaid(ctx, longest, want))
 }
 
 // wantUnchanged wants everything as it was before the fault.

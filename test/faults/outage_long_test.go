@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"funlab.casa/omen/test/world"
 )
 
 // An outage is a fault that lasts until omen-agent run has failed by it.
@@ -72,7 +74,7 @@ func (o outage) judge(ctx context.Context, t *testing.T, m *machine) {
 		m.await(ctx, t, failsWithin, "msg=renewed")
 	} else {
 		m.await(ctx, t, failsWithin, `msg="renewal failed"`)
-		text := string(check(m.ReadFile(runLog))(t))
+		text := string(check(m.ReadFile(world.RunLog))(t))
 		failed := text[strings.Index(text, `msg="renewal failed"`):]
 		t.Log(strings.SplitN(failed, "\n", 2)[0])
 		if !strings.Contains(failed, o.says) {

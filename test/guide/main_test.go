@@ -3,19 +3,12 @@
 package guide
 
 import (
-	"os"
 	"testing"
 
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -22,13 +21,7 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 const (
 	renewals = 200

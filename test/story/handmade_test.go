@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,13 +13,7 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 // TestTalkWithFilesMadeByHand proves the world and the story's judgement
 // without omen-agent: with certificates, drop-ins and services put in place by

@@ -102,20 +102,23 @@ func TestSandboxThatShowsTheSet(t *testing.T) {
 	}
 }
 
+// knownAgent is the agent's certificate, of a version that nobody need be asked.
+func (m *machine) knownAgent() install.Item {
+	m.t.Helper()
+	item := m.agentItem()
+	item.AgentVersion = "0.2.9"
+	return item
+}
+
 // TestUnitBehindItsSet goes by systemd's own times.
 func TestUnitBehindItsSet(t *testing.T) {
 	m := newMachine(t)
-	agent := func() install.Item {
-		item := m.agentItem()
-		item.AgentVersion = "0.2.9"
-		return item
-	}
-	m.renewed(agent())
-	change, err := m.installer.Install(t.Context(), []install.Item{agent()})
+	m.renewed(m.knownAgent())
+	change, err := m.installer.Install(t.Context(), []install.Item{m.knownAgent()})
 	m.must(err)
 	m.must(change.Close()) // the agent was ended before the restart
 	for _, want := range [][]string{{"agent"}, nil} {
-		behind, err := m.installer.Behind(t.Context(), []install.Item{agent()})
+		behind, err := m.installer.Behind(t.Context(), []install.Item{m.knownAgent()})
 		if err != nil || !slices.Equal(behind, want) {
 			t.Fatalf("behind: %v, %v; want %v", behind, err, want)
 		}
@@ -128,15 +131,10 @@ func TestUnitBehindItsSet(t *testing.T) {
 // the service; what runs with another set is.
 func TestStrangerAtThePortOfAStoppedUnit(t *testing.T) {
 	m := newMachine(t)
-	agent := func() install.Item {
-		item := m.agentItem()
-		item.AgentVersion = "0.2.9"
-		return item
-	}
-	m.renewed(agent())
+	m.renewed(m.knownAgent())
 	wrong := func() (*probe.WrongLeafError, error) {
 		t.Helper()
-		found, err := m.installer.Served(t.Context(), []install.Item{agent()})
+		found, err := m.installer.Served(t.Context(), []install.Item{m.knownAgent()})
 		if err != nil || len(found) != 1 || found[0].Err == nil {
 			t.Fatalf("%+v, %v", found, err)
 		}
@@ -144,7 +142,7 @@ func TestStrangerAtThePortOfAStoppedUnit(t *testing.T) {
 		errors.As(found[0].Err, &other)
 		return other, found[0].Err
 	}
-	change, err := m.installer.Install(t.Context(), []install.Item{agent()})
+	change, err := m.installer.Install(t.Context(), []install.Item{m.knownAgent()})
 	m.must(err)
 	m.must(change.Close()) // the agent was ended before the restart
 	if other, err := wrong(); other == nil {

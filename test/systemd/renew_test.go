@@ -135,8 +135,7 @@ func (m *machine) renewsOneAlone() {
 // TestStoppedUnitIsStarted installs before the services have ever run.
 func TestStoppedUnitIsStarted(t *testing.T) {
 	m := newMachine(t)
-	agent := m.agentItem()
-	agent.AgentVersion = "0.2.9" // nobody is there to be asked
+	agent := m.knownAgent()
 	m.renewed(agent)
 	m.expect(agentUnit, map[string]string{"ActiveState": "active"})
 	if m.served(agentUnit) != m.installed("agent") {

@@ -136,8 +136,7 @@ func TestUnitThatDidNotRun(t *testing.T) {
 func (m *machine) failsAndComesBack() {
 	m.t.Helper()
 	before := m.tree()
-	agent := m.agentItem()
-	agent.AgentVersion = "0.2.9"
+	agent := m.knownAgent()
 	o := m.renew(agent)
 	if o.err == nil {
 		m.t.Fatal("no error")
@@ -166,8 +165,7 @@ func TestUnitThatWaitsIsStartedAtOnce(t *testing.T) {
 	m := newMachine(t)
 	m.write("/etc/keylime/agent.conf.d/10-before.conf", "[agent]\nserver_cert = \"/nonexistent\"\n")
 	m.startInVain(agentUnit)
-	agent := m.agentItem()
-	agent.AgentVersion = "0.2.9"
+	agent := m.knownAgent()
 	m.renewed(agent)
 	m.expect(agentUnit, map[string]string{"ActiveState": "active", "Result": "success"})
 	if m.served(agentUnit) != m.installed("agent") {

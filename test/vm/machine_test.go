@@ -15,17 +15,10 @@ import (
 	"time"
 
 	"funlab.casa/omen/test/debian"
-	"funlab.casa/omen/test/story"
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 // The computer's network: QEMU passes on what goes to the world's other addresses, and
 // what comes to port to Keylime's agent. That is one of the loopback: what comes from
@@ -66,23 +59,13 @@ type machine struct {
 // known by its TPM, and not by what it boots, which nobody knows yet.
 func newMachine(ctx context.Context, t *testing.T) *machine {
 	t.Helper()
-	s := &story.Story{}
-	m := &machine{Host: &debian.Host{T: t, Context: ctx, Story: s, Port: port, Patience: 4 * time.Minute}}
-	t.Cleanup(func() {
-		if t.Failed() && m.computer != nil {
-			t.Log(m.Words())
-			t.Log(s.World.Logs(20))
+	m := &machine{}
+	m.Host = debian.NewHost(ctx, t, port, 4*time.Minute, func() error {
+		if m.computer == nil {
+			return nil
 		}
-		if m.computer != nil {
-			m.Must(m.computer.cut())
-		}
-		m.Must(s.Close())
+		return m.computer.cut()
 	})
-	for _, step := range story.Steps()[:5] {
-		if _, err := step.Run(ctx, s); err != nil {
-			t.Fatalf("%s: %v", step.Name, err)
-		}
-	}
 	m.enrol()
 	m.install()
 	return m

@@ -58,6 +58,15 @@ func Enter() (code int, done bool) {
 	}
 }
 
+// Main is main, or TestMain, of a program that does all it does in a world.
+func Main(play func() int) {
+	code, done := Enter()
+	if !done {
+		code = play()
+	}
+	os.Exit(code)
+}
+
 func report(code int, err error) int {
 	if err == nil {
 		return code

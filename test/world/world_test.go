@@ -16,13 +16,7 @@ import (
 	"funlab.casa/omen/test/world"
 )
 
-func TestMain(m *testing.M) {
-	code, done := world.Enter()
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { world.Main(m.Run) }
 
 // newWorld is a world with the hosts spire and auth that ends with the test.
 func newWorld(t *testing.T) (context.Context, *world.World) {
